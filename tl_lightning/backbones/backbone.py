@@ -1,0 +1,149 @@
+"""A backbone: an untouched library network seen as an ordered list of named stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tl_lightning.errors import UserError, nearest
+from tl_lightning.inputs import ImageInput
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One named stretch of a network.
+
+    `prefixes` are dotted names of parameters or modules ("layer1", "class_token"); together they own every
+    parameter and every module whose behaviour depends on training mode. `run` takes (net, input) to the output.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    run: Callable[[Any, Tensor], Tensor]
+
+    def owns(self, name: str) -> bool:
+        """Whether a dotted parameter or module name lies under one of the prefixes."""
+        return any(name == p or name.startswith(p + ".") for p in self.prefixes)
+
+
+def pool_map(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C) by the spatial mean."""
+    return x.mean((2, 3))
+
+
+class Backbone(nn.Module):
+    """What is transferred: `net` as its library built it, less the classifier, run stage by stage.
+
+    The last stage ends in the pooled vector that the library feeds to its classifier. `pool` reduces the output
+    of any earlier stage to (N, C). `source_head` is the classifier taken off: no part of the parameters, kept
+    because it says what the features meant. `pretrained` is False where the weights are random.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        stages: Sequence[Stage],
+        input: ImageInput,
+        feature_dim: int,
+        *,
+        pool: Callable[[Tensor], Tensor] = pool_map,
+        source_head: nn.Module | None = None,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        self.net, self.stages, self.input, self.feature_dim = net, tuple(stages), input, feature_dim
+        self.pool, self.pretrained = pool, pretrained
+        self.taps: tuple[int, ...] = ()  # stages whose outputs make the features; empty: the last one alone
+        self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
+
+    @property
+    def stage_names(self) -> list[str]:
+        """Names in running order."""
+        return [s.name for s in self.stages]
+
+    def index(self, name: str) -> int:
+        """Position of a stage; UserError with the nearest names if there is none."""
+        if name not in self.stage_names:
+            raise UserError(f"this backbone has no stage '{name}': {nearest(name, self.stage_names)}")
+        return self.stage_names.index(name)
+
+    def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Run stages start..stop-1 (default: to the end) on the output of stage start-1, or on normalised images."""
+        for stage in self.stages[start:stop]:
+            x = stage.run(self.net, x)
+        return x
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised images to (N, feature_dim) features."""
+        if not self.taps:
+            return self.run(images)
+        x, parts = images, []
+        for i, stage in enumerate(self.stages):
+            x = stage.run(self.net, x)
+            if i in self.taps:
+                parts.append(rms_normalise(self.tap(x)))
+        return torch.cat(parts, 1)
+
+    def tap(self, x: Tensor) -> Tensor:
+        """A stage's output as one vector per image."""
+        return x if x.ndim == 2 else self.pool(x)
+
+    def stage_parameters(self, stage: Stage) -> Iterator[tuple[str, nn.Parameter]]:
+        """The named parameters that a stage owns."""
+        return ((n, p) for n, p in self.net.named_parameters() if stage.owns(n))
+
+    def stage_modules(self, stage: Stage) -> Iterator[nn.Module]:
+        """The modules that a stage owns, at every depth."""
+        return (m for n, m in self.net.named_modules() if stage.owns(n))
+
+    def cut(self, upto: str) -> Backbone:
+        """The backbone that ends after stage `upto`; its features are the pooled outputs of all stages left.
+
+        Each tap is normalised to unit root mean square, so that no stage outweighs another (Head2Toe,
+        arXiv:2201.03529, does the same with unit L2 norm). Later stages are taken out of the network.
+        """
+        last = self.index(upto)
+        widths = self._widths(last)
+        for stage in self.stages[last + 1 :]:
+            for prefix in stage.prefixes:
+                _remove(self.net, prefix)
+        short = Backbone(
+            self.net, self.stages[: last + 1], self.input, sum(widths), pool=self.pool, pretrained=self.pretrained
+        )
+        short.taps = tuple(range(last + 1))
+        return short
+
+    @torch.no_grad()
+    def _widths(self, last: int) -> list[int]:
+        """Length of every tap up to `last`, found by running a blank image."""
+        modes = {m: m.training for m in self.modules()}
+        self.eval()
+        parameter = next(self.net.parameters())
+        x = parameter.new_zeros(1, 3, self.input.size, self.input.size)
+        widths = []
+        for stage in self.stages[: last + 1]:
+            x = stage.run(self.net, x)
+            widths.append(self.tap(x).shape[1])
+        for module, mode in modes.items():
+            module.training = mode
+        return widths
+
+
+def rms_normalise(x: Tensor) -> Tensor:
+    """Rows scaled to unit root mean square; a zero row stays zero."""
+    return F.rms_norm(x, x.shape[1:], eps=1e-12)
+
+
+def _remove(net: nn.Module, name: str) -> None:
+    """Replace the module (or drop the parameter) at a dotted name, so that nothing of it is kept or saved."""
+    parent_name, _, child = name.rpartition(".")
+    parent = net.get_submodule(parent_name)
+    if child in parent._parameters:
+        parent.register_parameter(child, None)
+    else:
+        setattr(parent, child, nn.Identity())

@@ -1,0 +1,1 @@
+"""What watches and steers the learner from outside."""

@@ -1,0 +1,169 @@
+"""A folder of class folders: what is in it, and whether it can be trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tl_lightning.data import doctor, splits
+from tl_lightning.data.images import EXTENSIONS
+from tl_lightning.data.splits import Item
+from tl_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_IGNORED = {"__MACOSX", "__pycache__"}
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images under `root`: one class index for all splits, unreadable files set aside with their reason."""
+
+    root: Path
+    items: tuple[Item, ...]
+    classes: tuple[str, ...]
+
+    def split(self, name: str) -> list[tuple[str, int]]:
+        """(absolute path, class index) of a split's usable images."""
+        index = {c: i for i, c in enumerate(self.classes)}
+        return [(str(self.root / i.path), index[i.label]) for i in self.items if i.split == name and not i.skipped]
+
+    def counts(self, split: str) -> list[int]:
+        """Usable images of each class in a split."""
+        found = Counter(i.label for i in self.items if i.split == split and not i.skipped)
+        return [found[c] for c in self.classes]
+
+    @property
+    def skipped(self) -> list[Item]:
+        """The files that could not be read."""
+        return [i for i in self.items if i.skipped]
+
+
+def read(
+    root: str,
+    *,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.0,
+    max_per_class: int | None = None,
+    seed: int = 0,
+    on_error: str = "skip",
+    splits_file: str | None = None,
+) -> ImageFolder:
+    """Find, check and split the images under `root`.
+
+    `root` holds class folders, or train[/val][/test] of class folders; what is missing of val (and of test, if
+    `test_fraction` is given) is drawn from train, stratified. `splits_file` repeats the split of an earlier run.
+    Raises UserError for anything that cannot be trained on.
+    """
+    if on_error not in ("skip", "raise"):
+        raise UserError(f"data.on_error={on_error} is unknown: use skip or raise")
+    if not 0 < val_fraction < 1 or not 0 <= test_fraction < 1 or val_fraction + test_fraction >= 1:
+        raise UserError(f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} must leave images to train on")
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.root={root} does not exist or is no folder: it must hold one folder of images per class")
+    if splits_file:
+        items = splits.read(Path(splits_file), exists=lambda p: (folder / p).exists())
+    else:
+        items = _checked(folder, _find(folder), on_error)
+        items = _divided(items, val_fraction, test_fraction, seed)
+        if max_per_class:
+            items = splits.few_shot(items, max_per_class, seed)
+    classes = tuple(sorted({i.label for i in items}))
+    found = ImageFolder(folder, tuple(items), classes)
+    _refuse_unusable(found)
+    return found
+
+
+def _find(root: Path) -> list[Item]:
+    folders = _subfolders(root)
+    names = {f.name.lower() for f in folders}
+    if "train" in names and names <= _SPLIT_FOLDERS.keys() and any(_subfolders(f) for f in folders if f.name.lower() == "train"):
+        parts = [(_SPLIT_FOLDERS[f.name.lower()], f) for f in folders]
+        if doubled := [s for s, n in Counter(s for s, _ in parts).items() if n > 1]:
+            raise UserError(f"data.root={root} has several folders for the split '{doubled[0]}': keep one")
+    else:
+        parts = [("train", root)]
+    items: list[Item] = []
+    labels: dict[str, set[str]] = {}
+    others: list[Path] = []
+    for split, part in parts:
+        labels[split] = {f.name for f in _subfolders(part)}
+        for folder in _subfolders(part):
+            files = sorted(p for p in folder.rglob("*") if not _hidden(p.relative_to(root)) and not p.is_dir())
+            images = [p for p in files if p.suffix.lower() in EXTENSIONS]
+            others += [p for p in files if p.suffix.lower() not in EXTENSIONS]
+            if not images:
+                raise UserError(f"class folder {folder} holds no images ({', '.join(sorted(EXTENSIONS))}): fill it or remove it")
+            items += [Item(p.relative_to(root).as_posix(), folder.name, split) for p in images]
+    _refuse_layout(root, labels)
+    if others:
+        log.info(f"{len(others)} files that are no images are left alone, e.g. {others[0]}")
+    return items
+
+
+def _refuse_layout(root: Path, labels: Mapping[str, set[str]]) -> None:
+    train = labels["train"]
+    if not train:
+        raise UserError(f"data.root={root} holds no class folders: put the images of each class into a folder of its name")
+    if len(train) == 1:
+        raise UserError(f"data.root={root} holds one class only, '{next(iter(train))}': a classifier needs two or more")
+    for split, found in labels.items():
+        if strange := sorted(found - train):
+            raise UserError(f"class '{strange[0]}' is in {split} but absent from train: add it to {root / 'train'} or remove it")
+        if missing := sorted(train - found):
+            log.warning(f"{len(missing)} classes have no images in {split}: {_some(missing)}")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(Path(p.name)))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part in _IGNORED for part in path.parts)
+
+
+def _checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
+    """Items with the reason filled in for unreadable files, which are listed by name."""
+    faults = doctor.unreadable(root, [i.path for i in items])
+    for path, reason in faults.items():
+        log.warning(f"unreadable: {root / path} ({reason})")
+    if faults and on_error == "raise":
+        raise UserError(
+            f"{len(faults)} unreadable images, the first {root / next(iter(faults))}: mend or remove them, "
+            "or train without them by data.on_error=skip"
+        )
+    if len(faults) == len(items):
+        raise UserError(f"none of the {len(items)} images under {root} can be read")
+    if faults:
+        log.warning(f"skipped {len(faults)} unreadable of {len(items)} images; splits.csv names them")
+    return [Item(i.path, i.label, i.split, faults.get(i.path, "")) for i in items]
+
+
+def _divided(items: Sequence[Item], val_fraction: float, test_fraction: float, seed: int) -> list[Item]:
+    """Items with the splits that the folders do not give drawn from train, from readable images only."""
+    given = {i.split for i in items}
+    usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
+    if "test" not in given and test_fraction:
+        usable = splits.stratified(usable, test_fraction, "test", seed)
+        val_fraction /= 1 - test_fraction
+    if "val" not in given:
+        usable = splits.stratified(usable, val_fraction, "val", seed)
+    return sorted([*usable, *skipped], key=lambda i: i.path)
+
+
+def _refuse_unusable(found: ImageFolder) -> None:
+    if len(found.classes) < 2:
+        raise UserError(f"{found.root} holds fewer than two classes")
+    if empty := [c for c, n in zip(found.classes, found.counts("train"), strict=True) if n == 0]:
+        raise UserError(f"class '{empty[0]}' has no readable image to train on: add some or remove its folder")
+    if not any(found.counts("val")):
+        raise UserError(f"no image of {found.root} is left for validation: add images, or a val folder")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -1,0 +1,43 @@
+"""Any image file as correct 8-bit RGB."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+def load_rgb(path: str | Path) -> Image.Image:
+    """The image upright (EXIF), as RGB; transparency on white, 16 bits scaled down, first frame of an animation.
+
+    Raises OSError, SyntaxError or ValueError (whatever Pillow finds) if the file cannot be decoded whole.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _to_rgb(upright)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scaled(np.asarray(image)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled(values: np.ndarray) -> Image.Image:
+    """Grey levels of 16-bit integers, or of floats in [0, 1], as 8 bits; wider ranges are stretched to fit."""
+    levels = values.astype(np.float64)
+    top = 1.0 if values.dtype.kind == "f" else 65535.0
+    if levels.min() < 0 or levels.max() > top:
+        levels, top = levels - levels.min(), float(np.ptp(levels)) or 1.0
+    return Image.fromarray(np.round(levels / top * 255).astype(np.uint8))

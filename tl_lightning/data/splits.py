@@ -1,0 +1,76 @@
+"""Which image is in which split: found, drawn once, written down."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tl_lightning.errors import UserError
+
+SPLITS = ("train", "val", "test")
+_COLUMNS = ("path", "split", "class", "skipped")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image: path relative to the root, class name, split, and why it is skipped (empty: it is used)."""
+
+    path: str
+    label: str
+    split: str
+    skipped: str = ""
+
+
+def stratified(items: Sequence[Item], fraction: float, into: str, seed: int) -> list[Item]:
+    """Move `fraction` of each class's train items to the split `into`: at least one where a class has two.
+
+    A class's draw depends on its own files and the seed alone.
+    """
+    moved: set[str] = set()
+    for label in sorted({i.label for i in items}):
+        paths = sorted(i.path for i in items if i.label == label and i.split == "train")
+        count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
+        moved.update(_draw(paths, count, label, seed))
+    return [Item(i.path, i.label, into, i.skipped) if i.path in moved else i for i in items]
+
+
+def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
+    """At most `per_class` train items of each class; the other splits stay whole."""
+    kept: set[str] = set()
+    for label in sorted({i.label for i in items}):
+        paths = sorted(i.path for i in items if i.label == label and i.split == "train")
+        kept.update(_draw(paths, min(per_class, len(paths)), label, seed))
+    return [i for i in items if i.split != "train" or i.path in kept]
+
+
+def _draw(paths: Sequence[str], count: int, label: str, seed: int) -> list[str]:
+    random = np.random.default_rng([seed, *label.encode()])
+    return [paths[i] for i in random.permutation(len(paths))[:count]]
+
+
+def write(items: Sequence[Item], path: Path) -> None:
+    """All items, skipped ones with their reason, as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows((i.path, i.split, i.label, i.skipped) for i in items)
+
+
+def read(path: Path, exists: Callable[[str], bool]) -> list[Item]:
+    """Items as `write` left them; UserError if the file is another's or names images that are gone."""
+    if not path.is_file():
+        raise UserError(f"data.splits={path} does not exist")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if not rows or tuple(rows[0]) != _COLUMNS:
+        raise UserError(f"data.splits={path} must have the columns {', '.join(_COLUMNS)}")
+    items = [Item(path=r[0], split=r[1], label=r[2], skipped=r[3]) for r in rows[1:]]
+    if strange := {i.split for i in items} - set(SPLITS):
+        raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
+    if gone := [i.path for i in items if not exists(i.path)]:
+        raise UserError(f"data.splits={path} names {len(gone)} images that are not under data.root: {', '.join(gone[:3])}")
+    return items

@@ -1,0 +1,131 @@
+"""The learner: a backbone and a head that obey a plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tl_lightning import metrics, optim
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.strategies.plan import HEAD, Plan
+
+log = logging.getLogger(__name__)
+
+
+class TransferModule(L.LightningModule):
+    """Backbone and head under one plan.
+
+    `optimizer` takes parameter groups and gives an optimizer; `schedule` maps (step within a phase, steps of the
+    phase) to a multiplier. `class_weights` (C,) scale the training loss; validation reports the plain one.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        plan: Plan,
+        classes: Sequence[str],
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        schedule: optim.Curve,
+        *,
+        label_smoothing: float = 0.1,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if plan.stages != tuple(backbone.stage_names):
+            raise ValueError(f"the plan is for stages {plan.stages}, the backbone has {backbone.stage_names}")
+        self.backbone, self.head, self.plan = backbone, head, plan
+        self.classes, self.make_optimizer, self.schedule = tuple(classes), optimizer, schedule
+        self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        scores = metrics.classification(classes)
+        self.scores = nn.ModuleDict({split: scores.clone(prefix=f"{split}/") for split in ("val", "test")})
+        self.confusion = nn.ModuleDict({split: metrics.confusion(classes) for split in ("val", "test")})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised images to (N, C) logits."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+    def owners(self) -> Iterator[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]]:
+        """(name, named parameters, modules) of every stage in order, then of the head."""
+        for stage in self.backbone.stages:
+            yield stage.name, list(self.backbone.stage_parameters(stage)), list(self.backbone.stage_modules(stage))
+        yield HEAD, list(self.head.named_parameters()), list(self.head.modules())
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy with smoothing and class weights; labels (N,) or, after mixing, (N, C)."""
+        images, labels = batch
+        loss = F.cross_entropy(
+            self(images), labels, weight=self.class_weights, label_smoothing=self.label_smoothing  # type: ignore[arg-type]
+        )
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count one batch."""
+        self._score("val", batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count one batch."""
+        self._score("test", batch)
+
+    def _score(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images).float()
+        self.scores[split].update(logits, labels)
+        self.confusion[split].update(logits, labels)
+        loss = F.cross_entropy(logits, labels)
+        self.log(f"{split}/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True, on_epoch=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the validation split."""
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Report the test split."""
+        self._report("test")
+
+    def _report(self, split: str) -> None:
+        values = self.scores[split].compute()  # type: ignore[operator]
+        for name, value in values.items():
+            self.log(name, value, prog_bar=name == f"{split}/accuracy")
+        self.scores[split].reset()  # type: ignore[operator]
+        self.confusion[split].reset()  # type: ignore[operator]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """All groups that ever learn, from step 0; rates are a pure function of the step."""
+        self.plan.check_length(self.trainer.max_epochs or 0)
+        learners = [(name, named) for name, named, _ in self.owners() if self.plan.learns_ever(name)]
+        optimizer = self.make_optimizer(optim.param_groups(learners))
+        self._warn_if_rough(optimizer)
+        scheduler = optim.scheduler(optimizer, self.multiplier)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def multiplier(self, owner: str, step: int) -> float:
+        """Speed x schedule of a stage (or the head) at an optimizer step, counted within the step's phase."""
+        epochs = self.trainer.max_epochs or 1
+        per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
+        index = self.plan.index(min(step // per_epoch, epochs - 1))
+        first, after = self.plan.span(index, epochs)
+        speed = self.plan.phases[index].speeds[owner]
+        return speed * self.schedule(step - first * per_epoch, (after - first) * per_epoch)
+
+    def _warn_if_rough(self, optimizer: Optimizer) -> None:
+        limit = optim.gentle_rate(optimizer)
+        if limit is None or not self.backbone.pretrained:
+            return
+        speeds = [p.speeds[s] for p in self.plan.phases for s in self.plan.stages]
+        rate = max(speeds, default=0.0) * max(g["lr"] for g in optimizer.param_groups)
+        if rate > limit * 1.001:  # 1e-3 * 0.1 is a little above 1e-4
+            log.warning(
+                f"pretrained weights will learn at a rate of {rate:.1e}, above {limit:.0e} for {type(optimizer).__name__}: "
+                "expect catastrophic forgetting; lower optimizer.lr or strategy.speed"
+            )

@@ -1,0 +1,80 @@
+"""Optimizer groups from stages, rates from the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+# Highest rate for pretrained weights before fine-tuning turns into forgetting, by optimizer family.
+GENTLE_RATES = {"Adam": 1e-4, "SGD": 1e-2}
+_NO_DECAY_NAMES = ("pos_embedding", "class_token", "relative_position_bias_table")
+
+Curve = Callable[[int, int], float]  # (step within a phase, steps of the phase) -> multiplier of the base rate
+
+
+def param_groups(owners: Iterable[tuple[str, Sequence[tuple[str, nn.Parameter]]]]) -> list[dict[str, Any]]:
+    """Two named groups per owner, `layer4` and `layer4/no_decay`; empty ones are left out.
+
+    Biases, norms and learned positions take no weight decay: shrinking them towards zero has no meaning.
+    """
+    groups = []
+    for owner, named in owners:
+        bare = [p for n, p in named if _is_bare(n, p)]
+        bare_ids = {id(p) for p in bare}
+        decayed = [p for _, p in named if id(p) not in bare_ids]
+        groups += [{"name": owner, "params": decayed}, {"name": f"{owner}/no_decay", "params": bare, "weight_decay": 0.0}]
+    return [g for g in groups if g["params"]]
+
+
+def _is_bare(name: str, parameter: nn.Parameter) -> bool:
+    dimensions = sum(size > 1 for size in parameter.shape)  # a layer scale of shape (C, 1, 1) has one
+    return dimensions <= 1 or name.rpartition(".")[2] in _NO_DECAY_NAMES
+
+
+def owner_of(group: dict[str, Any]) -> str:
+    """The stage (or head) that an optimizer group belongs to."""
+    name: str = group["name"]
+    return name.removesuffix("/no_decay")
+
+
+def cosine(*, warmup: float = 0.05, end: float = 0.0) -> Curve:
+    """Linear warm-up over the fraction `warmup` of a phase, then a half cosine down to `end`."""
+
+    def curve(step: int, steps: int) -> float:
+        rise = math.ceil(warmup * steps)
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        progress = (step - rise) / max(1, steps - rise)
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    return curve
+
+
+def constant(*, warmup: float = 0.05) -> Curve:
+    """Linear warm-up over the fraction `warmup` of a phase, then the base rate."""
+
+    def curve(step: int, steps: int) -> float:
+        rise = math.ceil(warmup * steps)
+        return (step + 1) / (rise + 1) if step < rise else 1.0
+
+    return curve
+
+
+def scheduler(optimizer: Optimizer, multiplier: Callable[[str, int], float]) -> LambdaLR:
+    """A scheduler that gives each group `multiplier(owner, step)` x its base rate: a pure function of the step."""
+
+    def of(owner: str) -> Callable[[int], float]:
+        return lambda step: multiplier(owner, step)
+
+    return LambdaLR(optimizer, [of(owner_of(g)) for g in optimizer.param_groups])
+
+
+def gentle_rate(optimizer: Optimizer) -> float | None:
+    """The highest rate that pretrained weights should see under this optimizer; None if its family is unknown."""
+    name = type(optimizer).__name__
+    return next((rate for family, rate in GENTLE_RATES.items() if family in name), None)

@@ -1,0 +1,84 @@
+"""Pictures and curves beside Lightning's own scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from tl_lightning import optim
+from tl_lightning.inputs import ImageInput
+from tl_lightning.module import TransferModule
+
+
+class Report(Callback):
+    """One rate curve per stage, the first augmented training images, and a confusion matrix per evaluation."""
+
+    def __init__(self, input: ImageInput, images: int = 16) -> None:
+        self.input, self.images = input, images
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Draw the images that the network is about to see, once, and log this step's rates."""
+        if trainer.global_step == 0 and batch_idx == 0 and isinstance(batch[0], Tensor):
+            grid = make_grid(self.input.restore(batch[0][: self.images].float()), nrow=8)
+            for writer in _writers(trainer):
+                writer.add_image("train/images", grid, 0)
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            _learner(pl_module).log_dict(rates(trainer, pl_module), on_step=True, on_epoch=False)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the validation split's confusion matrix, before the module resets it."""
+        self._draw(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the test split's confusion matrix."""
+        self._draw(trainer, pl_module, "test")
+
+    def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
+        module = _learner(pl_module)
+        counts = module.confusion[split].compute().cpu()  # type: ignore[operator]
+        for writer in _writers(trainer):
+            writer.add_figure(f"{split}/confusion", confusion_figure(counts, module.classes), trainer.current_epoch)
+
+
+def rates(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
+    """The rate of every stage and the head at this step; 0 for what never learns."""
+    now = {optim.owner_of(g): float(g["lr"]) for g in trainer.optimizers[0].param_groups}
+    names = (name for name, _, _ in _learner(pl_module).owners())
+    return {f"rate/{name}": now.get(name, 0.0) for name in names}
+
+
+def confusion_figure(counts: Tensor, classes: tuple[str, ...]) -> Figure:
+    """A picture of a confusion matrix (C, C): shade by share of the true class, counts written in up to 30 classes."""
+    n = len(classes)
+    side = min(16.0, max(4.0, 0.45 * n + 2))
+    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if n <= 100:
+        axes.set_xticks(range(n), labels=list(classes), rotation=90)
+        axes.set_yticks(range(n), labels=list(classes))
+    if n <= 30:
+        for row, column in torch.nonzero(counts).tolist():
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", color=colour)
+    return figure
+
+
+def _writers(trainer: L.Trainer) -> Iterator[Any]:
+    return (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
+
+
+def _learner(module: L.LightningModule) -> TransferModule:
+    assert isinstance(module, TransferModule)
+    return module

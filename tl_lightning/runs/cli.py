@@ -1,0 +1,106 @@
+"""The command line: composes a configuration, prints one line when something can be put right by the user.
+
+torch is imported by the run itself, so that --help and --cfg answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import tl_lightning
+from tl_lightning.errors import UserError, nearest
+
+
+def conf_dir() -> Path:
+    """The configuration groups: inside the installed package, or beside it in a checkout."""
+    package = Path(tl_lightning.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """The options of a configuration group."""
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+
+
+def train() -> None:
+    """`python train.py` and `tl-train`."""
+
+    def run(cfg: DictConfig) -> None:
+        from tl_lightning.runs.train import train as train_run
+
+        train_run(cfg)
+
+    main("train", run)
+
+
+def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
+    """Run a Hydra application on the command line's arguments; exit with 1 and one line on bad input.
+
+    `debug=true` shows the traceback instead.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve the loader's processes
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the line below is ours
+    register_resolvers()
+    sys.argv[1:] = arguments(sys.argv[1:])
+    try:
+        check_choices(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(run)()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if "debug=true" in sys.argv:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def register_resolvers() -> None:
+    """`${digits:}`, the folder of the embedded digits, written when asked for; `${first:a,b}`, b where a is null."""
+
+    def digits() -> str:
+        from tl_lightning.data.digits import folder
+
+        return folder()
+
+    OmegaConf.register_new_resolver("digits", digits, replace=True)
+    OmegaConf.register_new_resolver("first", lambda a, b: b if a is None else a, replace=True)
+
+
+def arguments(argv: Sequence[str]) -> list[str]:
+    """The arguments, with `data=image_folder` added where a root is named and no data option."""
+    keys = [a.lstrip("+").partition("=")[0] for a in argv]
+    if "data.root" in keys and "data" not in keys:
+        return [*argv, "data=image_folder"]
+    return list(argv)
+
+
+def check_choices(argv: Sequence[str]) -> None:
+    """UserError with the nearest options for a group option that does not exist (sweeps: any of a list)."""
+    for argument in argv:
+        group, _, value = argument.partition("=")
+        known = choices(group) if group.isidentifier() and value else []
+        for option in value.split(",") if known else []:
+            if option not in known and option != "null" and not option.startswith(("{", "[", "glob(", "choice(")):
+                raise UserError(f"there is no {group} '{option}': {nearest(option, known)}")
+
+
+def explain(error: Exception) -> str:
+    """One line for an exception of ours, of Hydra's or of OmegaConf's; a cause of ours wins."""
+    cause: Any = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"{str(error).splitlines()[0]} {nearest(str(error.missing_cfg_file), error.options)}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    hint = "; python train.py --help lists the options" if "Could not override" in lines[0] else ""
+    return lines[0].rstrip(".") + hint

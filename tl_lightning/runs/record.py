@@ -1,0 +1,94 @@
+"""A run is a folder: what is written into it, and the model read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import torchvision
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import tl_lightning
+from tl_lightning.data import splits
+from tl_lightning.data.image_folder import ImageFolder
+from tl_lightning.errors import UserError
+from tl_lightning.module import TransferModule
+from tl_lightning.runs.build import instantiate
+from tl_lightning.strategies.plan import Strategy
+
+_HEAD = "head."
+
+
+def write_start(run: Path, cfg: DictConfig, folder: ImageFolder) -> None:
+    """config.yaml, every value resolved, and splits.csv: enough to repeat or resume the run."""
+    run.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), run / "config.yaml")
+    splits.write(folder.items, run / "splits.csv")
+
+
+def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: DictConfig) -> None:
+    """model.safetensors under the library's own key names, the head's under `head.`, and model.json beside it."""
+    state = {k: v.contiguous().cpu() for k, v in module.backbone.net.state_dict().items()}
+    state |= {_HEAD + k: v.contiguous().cpu() for k, v in module.head.state_dict().items()}
+    _atomically(run / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+    target = f"{type(strategy).__module__}.{type(strategy).__qualname__}"
+    facts = {
+        "backbone": OmegaConf.to_container(cfg.backbone, resolve=True),
+        "classes": list(module.classes),
+        "preprocessing": asdict(module.backbone.input),
+        "features": module.backbone.feature_dim,
+        "head": OmegaConf.to_container(cfg.head, resolve=True),
+        "strategy": {"_target_": target, **asdict(strategy)},
+        "versions": {
+            "python": platform.python_version(),
+            "tl_lightning": tl_lightning.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "lightning": lightning.__version__,
+        },
+    }
+    write_json(run / "model.json", facts)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Readable JSON, never half written."""
+    _atomically(path, lambda draft: draft.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"))
+
+
+def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained network of a finished run, in eval mode, and the contents of its model.json.
+
+    It takes normalised images (N, 3, H, W) to logits (N, C). Needs nothing but the run's folder.
+    """
+    folder = Path(run)
+    try:
+        facts: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no finished run: {Path(error.filename).name} is missing") from error
+    backbone = instantiate(OmegaConf.create({**facts["backbone"], "weights": None}))
+    backbone = instantiate(OmegaConf.create(facts["strategy"])).shape(backbone)
+    prior = torch.full((len(facts["classes"]),), 1 / len(facts["classes"]))
+    head: nn.Module = instantiate(OmegaConf.create(facts["head"]))(backbone.feature_dim, prior)
+    backbone.net.load_state_dict({k: v for k, v in state.items() if not k.startswith(_HEAD)})
+    head.load_state_dict(_head_state(state))
+    return nn.Sequential(backbone, head).eval(), facts
+
+
+def _head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(_HEAD): v for k, v in state.items() if k.startswith(_HEAD)}
+
+
+def _atomically(path: Path, write: Any) -> None:
+    draft = path.with_name(path.name + ".part")
+    write(draft)
+    os.replace(draft, path)

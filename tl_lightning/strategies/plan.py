@@ -1,0 +1,136 @@
+"""What learns, when and how fast: a plan is data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.errors import UserError
+
+HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs in which every stage and the head have one speed each.
+
+    A speed multiplies the base rate; 0 means frozen. `epochs` None means the rest of the run.
+    """
+
+    epochs: int | None
+    speeds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Phases for the stages of one backbone; `norm` says what BatchNorm does in a stage that learns.
+
+    `norm`: "eval" keeps the stored statistics and trains scale and shift; "track" lets the statistics follow
+    the new data and keeps scale and shift; "train" does both, as from scratch. A frozen stage keeps all of it.
+    Raises ValueError unless every phase gives each stage and the head a speed, and something learns in it.
+    """
+
+    stages: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    norm: str = "eval"
+    _modes: tuple[str, ...] = field(default=("eval", "track", "train"), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.norm not in self._modes:
+            raise UserError(f"norm='{self.norm}' is unknown: use {', '.join(self._modes)}")
+        if not self.phases or any(p.epochs is None for p in self.phases[:-1]):
+            raise ValueError("a plan needs phases, and all but the last need a number of epochs")
+        if any(p.epochs is not None and p.epochs < 1 for p in self.phases):
+            raise UserError("every phase of a strategy must last at least one epoch")
+        for i, phase in enumerate(self.phases):
+            if set(phase.speeds) != {*self.stages, HEAD}:
+                raise ValueError(f"phase {i} must give a speed to exactly {[*self.stages, HEAD]}, not {list(phase.speeds)}")
+            if min(phase.speeds.values()) < 0 or max(phase.speeds.values()) == 0:
+                raise UserError(f"phase {i}: speeds must not be negative, and something must learn: {dict(phase.speeds)}")
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The epoch at which each phase begins."""
+        starts = [0]
+        for phase in self.phases[:-1]:
+            starts.append(starts[-1] + (phase.epochs or 0))
+        return tuple(starts)
+
+    def index(self, epoch: int) -> int:
+        """Which phase an epoch belongs to; the last one never ends."""
+        return max(i for i, start in enumerate(self.starts) if start <= epoch)
+
+    def span(self, index: int, max_epochs: int) -> tuple[int, int]:
+        """First epoch of a phase and the epoch after its last."""
+        ends = [*self.starts[1:], max_epochs]
+        return self.starts[index], ends[index]
+
+    def learns_ever(self, name: str) -> bool:
+        """Whether a stage (or the head) moves in any phase."""
+        return any(phase.speeds[name] > 0 for phase in self.phases)
+
+    def check_length(self, max_epochs: int) -> None:
+        """UserError unless every phase gets at least one epoch of a run this long."""
+        if max_epochs <= self.starts[-1]:
+            raise UserError(
+                f"trainer.max_epochs={max_epochs} is shorter than the strategy's phases, whose last one starts at epoch "
+                f"{self.starts[-1]}: raise max_epochs above {self.starts[-1]} or shorten the phases"
+            )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a strategy may ask about the task before it answers."""
+
+    pretrained: bool
+    classes: int
+    train_images: int
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How much of a backbone learns. `plan` must be written; the other two have defaults."""
+
+    def given(self, facts: Facts) -> Strategy:
+        """The strategy to follow for this task: itself, unless it leaves something open."""
+        return self
+
+    def shape(self, backbone: Backbone) -> Backbone:
+        """The backbone as this strategy uses it: unchanged."""
+        return backbone
+
+    def plan(self, stages: Sequence[str]) -> Plan:
+        """What learns, for a backbone of these stages."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FineTuning(Strategy):
+    """A strategy that moves pretrained stages.
+
+    The topmost stage learns at `speed` x base rate and each stage below at `decay` x the rate of the one above.
+    None is filled in from the weights: pretrained ones move gently (0.1, 0.6, statistics kept); random ones have
+    nothing to lose (1, 1, statistics learned).
+    """
+
+    speed: float | None = None
+    decay: float | None = None
+    norm: str | None = None
+
+    def given(self, facts: Facts) -> Strategy:
+        """Open values filled in for pretrained or for random weights."""
+        speed, decay, norm = (0.1, 0.6, "eval") if facts.pretrained else (1.0, 1.0, "train")
+        return replace(
+            self,
+            speed=speed if self.speed is None else self.speed,
+            decay=decay if self.decay is None else self.decay,
+            norm=norm if self.norm is None else self.norm,
+        )
+
+    def speeds(self, stages: Sequence[str], learning: int) -> dict[str, float]:
+        """Speeds with the `learning` topmost stages and the head at work, the rest frozen."""
+        if self.speed is None or self.decay is None:
+            raise ValueError("ask given(facts) first: speed and decay are still open")
+        depth = {name: len(stages) - 1 - i for i, name in enumerate(stages)}
+        return {n: self.speed * self.decay**d if d < learning else 0.0 for n, d in depth.items()} | {HEAD: 1.0}
