@@ -21,7 +21,8 @@ def classification(classes: Sequence[str]) -> MetricCollection:
         "calibration_error": MulticlassCalibrationError(n),
         "recall": ClasswiseWrapper(MulticlassRecall(n, average=None), labels=list(classes), prefix="recall/"),
     }
-    return MetricCollection(members)
+    # in a compute group the wrapped recall would not know that it had been updated, and warn at every epoch
+    return MetricCollection(members, compute_groups=False)
 
 
 def confusion(classes: Sequence[str]) -> MulticlassConfusionMatrix:

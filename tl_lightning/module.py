@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
-import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tl_lightning import metrics, optim
 from tl_lightning.backbones.backbone import Backbone
@@ -44,10 +46,11 @@ class TransferModule(L.LightningModule):
         self.backbone, self.head, self.plan = backbone, head, plan
         self.classes, self.make_optimizer, self.schedule = tuple(classes), optimizer, schedule
         self.label_smoothing = label_smoothing
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         scores = metrics.classification(classes)
-        self.scores = nn.ModuleDict({split: scores.clone(prefix=f"{split}/") for split in ("val", "test")})
-        self.confusion = nn.ModuleDict({split: metrics.confusion(classes) for split in ("val", "test")})
+        self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
+        self.val_confusion, self.test_confusion = metrics.confusion(classes), metrics.confusion(classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised images to (N, C) logits."""
@@ -60,14 +63,24 @@ class TransferModule(L.LightningModule):
             yield stage.name, list(self.backbone.stage_parameters(stage)), list(self.backbone.stage_modules(stage))
         yield HEAD, list(self.head.named_parameters()), list(self.head.modules())
 
+    def sizes(self) -> tuple[int, int]:
+        """Number of parameters, and of those that learn in some phase."""
+        counts = {name: sum(p.numel() for _, p in named) for name, named, _ in self.owners()}
+        return sum(counts.values()), sum(n for name, n in counts.items() if self.plan.learns_ever(name))
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy with smoothing and class weights; labels (N,) or, after mixing, (N, C)."""
         images, labels = batch
-        loss = F.cross_entropy(
-            self(images), labels, weight=self.class_weights, label_smoothing=self.label_smoothing  # type: ignore[arg-type]
-        )
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images))
         return loss
+
+    def meters(self, split: str) -> tuple[MetricCollection, MulticlassConfusionMatrix]:
+        """Scores and confusion matrix of "val" or "test", holding what has been counted since the last report."""
+        if split == "val":
+            return self.val_scores, self.val_confusion
+        return self.test_scores, self.test_confusion
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count one batch."""
@@ -80,10 +93,10 @@ class TransferModule(L.LightningModule):
     def _score(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
         logits = self(images).float()
-        self.scores[split].update(logits, labels)
-        self.confusion[split].update(logits, labels)
+        for meter in self.meters(split):
+            meter.update(logits, labels)
         loss = F.cross_entropy(logits, labels)
-        self.log(f"{split}/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True, on_epoch=True)
+        self.log(f"{split}/loss", loss, batch_size=len(images), sync_dist=True, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation split."""
@@ -94,13 +107,12 @@ class TransferModule(L.LightningModule):
         self._report("test")
 
     def _report(self, split: str) -> None:
-        values = self.scores[split].compute()  # type: ignore[operator]
-        for name, value in values.items():
-            self.log(name, value, prog_bar=name == f"{split}/accuracy")
-        self.scores[split].reset()  # type: ignore[operator]
-        self.confusion[split].reset()  # type: ignore[operator]
+        scores, _ = self.meters(split)
+        self.log_dict(scores.compute())
+        for meter in self.meters(split):
+            meter.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """All groups that ever learn, from step 0; rates are a pure function of the step."""
         self.plan.check_length(self.trainer.max_epochs or 0)
         learners = [(name, named) for name, named, _ in self.owners() if self.plan.learns_ever(name)]
@@ -126,6 +138,6 @@ class TransferModule(L.LightningModule):
         rate = max(speeds, default=0.0) * max(g["lr"] for g in optimizer.param_groups)
         if rate > limit * 1.001:  # 1e-3 * 0.1 is a little above 1e-4
             log.warning(
-                f"pretrained weights will learn at a rate of {rate:.1e}, above {limit:.0e} for {type(optimizer).__name__}: "
-                "expect catastrophic forgetting; lower optimizer.lr or strategy.speed"
+                f"pretrained weights will learn at a rate of {rate:.1e}, above {limit:.0e} for "
+                f"{type(optimizer).__name__}: expect catastrophic forgetting; lower optimizer.lr or strategy.speed"
             )

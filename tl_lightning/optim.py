@@ -22,12 +22,12 @@ def param_groups(owners: Iterable[tuple[str, Sequence[tuple[str, nn.Parameter]]]
 
     Biases, norms and learned positions take no weight decay: shrinking them towards zero has no meaning.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
     for owner, named in owners:
         bare = [p for n, p in named if _is_bare(n, p)]
-        bare_ids = {id(p) for p in bare}
-        decayed = [p for _, p in named if id(p) not in bare_ids]
-        groups += [{"name": owner, "params": decayed}, {"name": f"{owner}/no_decay", "params": bare, "weight_decay": 0.0}]
+        decayed = [p for n, p in named if not _is_bare(n, p)]
+        groups.append({"name": owner, "params": decayed})
+        groups.append({"name": f"{owner}/no_decay", "params": bare, "weight_decay": 0.0})
     return [g for g in groups if g["params"]]
 
 

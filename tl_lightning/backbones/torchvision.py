@@ -133,7 +133,8 @@ def _vit(net: Any) -> list[Stage]:
     def tokens(net: Any, x: Tensor) -> Tensor:
         x = net._process_input(x)
         x = torch.cat([net.class_token.expand(len(x), -1, -1), x], 1)
-        return net.encoder.dropout(x + net.encoder.pos_embedding)
+        embedded: Tensor = net.encoder.dropout(x + net.encoder.pos_embedding)
+        return embedded
 
     def end(net: Any, x: Tensor) -> Tensor:
         return _class_token(net.encoder.ln(x))
@@ -203,6 +204,10 @@ def backbone(
     options = dict(family.options)
     if name.startswith("vit"):
         options["image_size"] = image.size
+        if image.size % int(name.rsplit("_", 1)[1]):
+            raise UserError(
+                f"image_size={image.size}: {name} takes multiples of its patch, {name.rsplit('_', 1)[1]} pixels"
+            )
     if name.startswith("inception"):
         options["init_weights"] = weights is None  # slow, and overwritten when weights are loaded
     net = get_model(name, weights=None, **options)

@@ -57,6 +57,8 @@ def image_input(entry: WeightsEnum) -> ImageInput:
     transform = entry.transforms()
     crop = transform.crop_size[0]
     smallest = max(entry.meta.get("min_size", (1, 1)))
+    if smallest >= crop:  # ViT and Swin list the crop itself, but run on less (ViT: positions are interpolated)
+        smallest = 1
     return ImageInput(
         size=_TRAIN_SIZES.get(str(entry), crop),
         eval_size=crop,

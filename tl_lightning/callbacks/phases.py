@@ -8,6 +8,7 @@ import logging
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +35,7 @@ class Phases(Callback):
         """Freeze before a distributed strategy wraps the model, so that frozen stages cost nothing there."""
         if stage == "fit":
             apply(_learner(pl_module), trainer.current_epoch)
+            pl_module.train()  # modes are set at each epoch's start; until then Lightning warns of any eval()
             self._applied = _learner(pl_module).plan.index(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,9 +58,8 @@ class Phases(Callback):
         if trainer.is_global_zero:
             log.info(_as_text(title, rows))
         for logger in trainer.loggers:
-            writer = getattr(logger, "experiment", None)
-            if hasattr(writer, "add_text"):
-                writer.add_text("phase", f"**{title}**\n\n{_as_markdown(rows)}", first)
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("phase", f"**{title}**\n\n{_as_markdown(rows)}", first)
 
 
 class PhasedEarlyStopping(EarlyStopping):

@@ -43,7 +43,7 @@ class ImageDataModule(L.LightningDataModule):
     """The splits of an image folder, in the geometry of one backbone.
 
     `sampler`: "none" or "balanced". `flip` False: mirror images are never made. `workers` None: from the cores
-    that this process may use.
+    that this process may use. `seed` draws order and augmentation.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class ImageDataModule(L.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else a new iterator draws from the state that dropout draws from
             **order,
         )
 
@@ -143,7 +144,7 @@ def from_folder(
     max_per_class: int | None = None,
     splits: str | None = None,
     on_error: str = "skip",
-    seed: int = 0,
+    split_seed: int = 0,
     **loading: Any,
 ) -> ImageDataModule:
     """Read an image folder (`image_folder.read` says how) and load it as `loading` says (see ImageDataModule)."""
@@ -152,11 +153,11 @@ def from_folder(
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         max_per_class=max_per_class,
-        seed=seed,
+        seed=split_seed,
         on_error=on_error,
         splits_file=splits,
     )
-    return ImageDataModule(folder, input, augment, seed=seed, **loading)
+    return ImageDataModule(folder, input, augment, **loading)
 
 
 def loss_weights(choice: str | Mapping[str, float], folder: ImageFolder) -> Tensor | None:

@@ -62,7 +62,9 @@ def read(
     if on_error not in ("skip", "raise"):
         raise UserError(f"data.on_error={on_error} is unknown: use skip or raise")
     if not 0 < val_fraction < 1 or not 0 <= test_fraction < 1 or val_fraction + test_fraction >= 1:
-        raise UserError(f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} must leave images to train on")
+        raise UserError(
+            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} must leave images to train on"
+        )
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.root={root} does not exist or is no folder: it must hold one folder of images per class")
@@ -82,7 +84,11 @@ def read(
 def _find(root: Path) -> list[Item]:
     folders = _subfolders(root)
     names = {f.name.lower() for f in folders}
-    if "train" in names and names <= _SPLIT_FOLDERS.keys() and any(_subfolders(f) for f in folders if f.name.lower() == "train"):
+    if (
+        "train" in names
+        and names <= _SPLIT_FOLDERS.keys()
+        and any(_subfolders(f) for f in folders if f.name.lower() == "train")
+    ):
         parts = [(_SPLIT_FOLDERS[f.name.lower()], f) for f in folders]
         if doubled := [s for s, n in Counter(s for s, _ in parts).items() if n > 1]:
             raise UserError(f"data.root={root} has several folders for the split '{doubled[0]}': keep one")
@@ -98,7 +104,9 @@ def _find(root: Path) -> list[Item]:
             images = [p for p in files if p.suffix.lower() in EXTENSIONS]
             others += [p for p in files if p.suffix.lower() not in EXTENSIONS]
             if not images:
-                raise UserError(f"class folder {folder} holds no images ({', '.join(sorted(EXTENSIONS))}): fill it or remove it")
+                raise UserError(
+                    f"class folder {folder} holds no images ({', '.join(sorted(EXTENSIONS))}): fill it or remove it"
+                )
             items += [Item(p.relative_to(root).as_posix(), folder.name, split) for p in images]
     _refuse_layout(root, labels)
     if others:
@@ -109,12 +117,16 @@ def _find(root: Path) -> list[Item]:
 def _refuse_layout(root: Path, labels: Mapping[str, set[str]]) -> None:
     train = labels["train"]
     if not train:
-        raise UserError(f"data.root={root} holds no class folders: put the images of each class into a folder of its name")
+        raise UserError(
+            f"data.root={root} holds no class folders: put the images of each class into a folder of its name"
+        )
     if len(train) == 1:
         raise UserError(f"data.root={root} holds one class only, '{next(iter(train))}': a classifier needs two or more")
     for split, found in labels.items():
         if strange := sorted(found - train):
-            raise UserError(f"class '{strange[0]}' is in {split} but absent from train: add it to {root / 'train'} or remove it")
+            raise UserError(
+                f"class '{strange[0]}' is in {split} but absent from train: add it to {root / 'train'} or remove it"
+            )
         if missing := sorted(train - found):
             log.warning(f"{len(missing)} classes have no images in {split}: {_some(missing)}")
 

@@ -72,5 +72,7 @@ def read(path: Path, exists: Callable[[str], bool]) -> list[Item]:
     if strange := {i.split for i in items} - set(SPLITS):
         raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
     if gone := [i.path for i in items if not exists(i.path)]:
-        raise UserError(f"data.splits={path} names {len(gone)} images that are not under data.root: {', '.join(gone[:3])}")
+        raise UserError(
+            f"data.splits={path} names {len(gone)} images that are not under data.root: {', '.join(gone[:3])}"
+        )
     return items

@@ -55,7 +55,9 @@ def train_transform(input: ImageInput, augment: Augment, *, flip: bool = True) -
 def eval_transform(input: ImageInput) -> Transform:
     """PIL image to (3, eval_size, eval_size) uint8: the geometry on which the weights were measured."""
     mode = InterpolationMode(input.interpolation)
-    return _composed([v2.Resize(input.eval_resize, mode, antialias=True), v2.CenterCrop(input.eval_size), v2.PILToTensor()])
+    return _composed(
+        [v2.Resize(input.eval_resize, mode, antialias=True), v2.CenterCrop(input.eval_size), v2.PILToTensor()]
+    )
 
 
 def mixing(augment: Augment, classes: int) -> Mix | None:

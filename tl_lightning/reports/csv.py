@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.loggers import CSVLogger
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+    from lightning.fabric.loggers.csv_logs import _ExperimentWriter
 
 
 class ContinuedCSVLogger(CSVLogger):
     """Lightning's CSV logger, which would delete the rows of the run that is being resumed."""
 
     @property
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> _ExperimentWriter:
         """The writer; at first use the rows that are already there are handed to it."""
         if self._experiment is None:
             path = Path(self.log_dir) / "metrics.csv"
             earlier = path.read_text() if path.is_file() else ""
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "files will be deleted": not these
-                writer = super().experiment
+                writer: _ExperimentWriter = super().experiment
             if earlier:
                 path.write_text(earlier)
                 writer.metrics_keys = next(csv.reader(io.StringIO(earlier)))
-            return writer
-        return super().experiment
+        assert self._experiment is not None
+        return self._experiment

@@ -21,17 +21,20 @@ from tl_lightning.module import TransferModule
 class Report(Callback):
     """One rate curve per stage, the first augmented training images, and a confusion matrix per evaluation."""
 
-    def __init__(self, input: ImageInput, images: int = 16) -> None:
-        self.input, self.images = input, images
+    def __init__(self, input: ImageInput, images: int = 16, every: int = 10) -> None:
+        self.input, self.images, self.every = input, images, every
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Draw the images that the network is about to see, once, and log this step's rates."""
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw the images that the network is about to see, once, and log the rates."""
         if trainer.global_step == 0 and batch_idx == 0 and isinstance(batch[0], Tensor):
             grid = make_grid(self.input.restore(batch[0][: self.images].float()), nrow=8)
             for writer in _writers(trainer):
                 writer.add_image("train/images", grid, 0)
-        if trainer.global_step % trainer.log_every_n_steps == 0:
-            _learner(pl_module).log_dict(rates(trainer, pl_module), on_step=True, on_epoch=False)
+        if batch_idx == 0 or trainer.global_step % self.every == 0:
+            for logger in trainer.loggers:  # not module.log: that keeps to its own steps and would drop these
+                logger.log_metrics(rates(trainer, pl_module), trainer.global_step)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the validation split's confusion matrix, before the module resets it."""
@@ -43,7 +46,7 @@ class Report(Callback):
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         module = _learner(pl_module)
-        counts = module.confusion[split].compute().cpu()  # type: ignore[operator]
+        counts = module.meters(split)[1].compute().cpu()
         for writer in _writers(trainer):
             writer.add_figure(f"{split}/confusion", confusion_figure(counts, module.classes), trainer.current_epoch)
 

@@ -41,7 +41,9 @@ def instantiate(cfg: Any, *args: Any, **kwargs: Any) -> Any:
     """Hydra's instantiate for targets of this package, torch's optimizers, Lightning's callbacks and loggers."""
     for target in _targets(OmegaConf.to_container(cfg, resolve=False)):
         if not target.startswith(_ALLOWED):
-            raise UserError(f"_target_ '{target}' may not be built from a configuration: allowed are {', '.join(_ALLOWED)}")
+            raise UserError(
+                f"_target_ '{target}' may not be built from a configuration: allowed are {', '.join(_ALLOWED)}"
+            )
     return hydra.utils.instantiate(cfg, *args, **kwargs)
 
 
@@ -78,10 +80,10 @@ def build(cfg: DictConfig) -> Parts:
         class_weights=data.class_weights,
     )
     if options.pop("channels_last"):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     if backend := options.pop("compile"):
         module.backbone.compile(backend=backend)
-    watchers = [Phases(cfg.seed), Report(backbone.input), *_built(cfg.callbacks)]
+    watchers = [Phases(cfg.seed), Report(backbone.input, every=options["log_every_n_steps"]), *_built(cfg.callbacks)]
     trainer = L.Trainer(**options, callbacks=watchers, logger=_built(cfg.logger), default_root_dir=cfg.run_dir)
     return Parts(module, data, strategy, trainer)
 
@@ -90,7 +92,9 @@ def trainer_options(cfg: DictConfig) -> dict[str, Any]:
     """The trainer group as plain values; UserError for an accelerator that is not there."""
     options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if options["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu: this machine has no usable CUDA GPU; take trainer=cpu (or trainer=auto)")
+        raise UserError(
+            "trainer.accelerator=gpu: this machine has no usable CUDA GPU; take trainer=cpu (or trainer=auto)"
+        )
     if options["accelerator"] == "cuda":
         options["accelerator"] = "gpu"
     return options

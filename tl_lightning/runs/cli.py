@@ -77,7 +77,7 @@ def register_resolvers() -> None:
 def arguments(argv: Sequence[str]) -> list[str]:
     """The arguments, with `data=image_folder` added where a root is named and no data option."""
     keys = [a.lstrip("+").partition("=")[0] for a in argv]
-    if "data.root" in keys and "data" not in keys:
+    if "data.root" in keys and not {"data", "resume"} & set(keys):
         return [*argv, "data=image_folder"]
     return list(argv)
 

@@ -61,7 +61,9 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Readable JSON, never half written."""
-    _atomically(path, lambda draft: draft.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"))
+    _atomically(
+        path, lambda draft: draft.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    )
 
 
 def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -39,7 +39,9 @@ class FinetuneTop(FineTuning):
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase; UserError if there are fewer stages than asked for."""
         if not 1 <= self.stages <= len(stages):
-            raise UserError(f"strategy.stages={self.stages}: this backbone has {len(stages)} stages ({', '.join(stages)})")
+            raise UserError(
+                f"strategy.stages={self.stages}: this backbone has {len(stages)} stages ({', '.join(stages)})"
+            )
         return Plan(tuple(stages), (Phase(None, self.speeds(stages, self.stages)),), self.norm or "eval")
 
 

@@ -45,9 +45,13 @@ class Plan:
             raise UserError("every phase of a strategy must last at least one epoch")
         for i, phase in enumerate(self.phases):
             if set(phase.speeds) != {*self.stages, HEAD}:
-                raise ValueError(f"phase {i} must give a speed to exactly {[*self.stages, HEAD]}, not {list(phase.speeds)}")
+                raise ValueError(
+                    f"phase {i} must give a speed to exactly {[*self.stages, HEAD]}, not {list(phase.speeds)}"
+                )
             if min(phase.speeds.values()) < 0 or max(phase.speeds.values()) == 0:
-                raise UserError(f"phase {i}: speeds must not be negative, and something must learn: {dict(phase.speeds)}")
+                raise UserError(
+                    f"phase {i}: speeds must not be negative, and something must learn: {dict(phase.speeds)}"
+                )
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -74,8 +78,8 @@ class Plan:
         """UserError unless every phase gets at least one epoch of a run this long."""
         if max_epochs <= self.starts[-1]:
             raise UserError(
-                f"trainer.max_epochs={max_epochs} is shorter than the strategy's phases, whose last one starts at epoch "
-                f"{self.starts[-1]}: raise max_epochs above {self.starts[-1]} or shorten the phases"
+                f"trainer.max_epochs={max_epochs} is too short for the phases of this strategy, the last of which starts at "
+                f"epoch {self.starts[-1]}: raise max_epochs above {self.starts[-1]} or shorten the phases"
             )
 
 

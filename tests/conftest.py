@@ -1,0 +1,73 @@
+"""One thread, no network, a cache of its own: set before torch is imported."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+from PIL import Image
+
+from tl_lightning.runs import cli
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Refuses connections to other machines, and keeps caches out of the user's home."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"the network is off in tests: {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("TL_CACHE", str(cache))
+    monkeypatch.setenv("TORCH_HOME", str(cache / "torch"))
+
+
+def write_image(path: Path, level: int, seed: int, size: tuple[int, int] = (40, 36)) -> None:
+    """A noisy image around a grey level, so that classes of different levels can be told apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(-25, 25, (size[1], size[0], 3))
+    Image.fromarray(np.clip(level + noise, 0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two classes, 12 dark and 12 light images."""
+    root = tmp_path / "photos"
+    for i in range(12):
+        write_image(root / "dark" / f"{i:02d}.png", 60, i)
+        write_image(root / "light" / f"{i:02d}.png", 190, 100 + i)
+    return root
+
+
+Configure = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def configure(photos: Path, tmp_path: Path) -> Configure:
+    """Composes a small, quick run on `photos`: configure("strategy=lp_ft", run="a")."""
+
+    def make(*overrides: str, run: str = "run") -> DictConfig:
+        cli.register_resolvers()
+        small = [
+            "data=image_folder", f"data.root={photos}", "data.batch_size=4", "data.workers=0",
+            "trainer=cpu", "trainer.max_epochs=1", "~callbacks.progress",
+        ]  # fmt: skip
+        with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+            cfg = compose("train", [*small, *overrides])
+        with open_dict(cfg):
+            cfg.run_dir = str(tmp_path / run)
+        return cfg
+
+    return make
