@@ -1,0 +1,191 @@
+"""Batches: pixels, order, weights."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from tests.conftest import write_image
+from tests.tiny import INPUT, tiny_data
+from tl_lightning.data import datamodule, transforms
+from tl_lightning.data.sampling import EpochSampler, EvalBatches
+from tl_lightning.data.transforms import Augment
+from tl_lightning.errors import UserError
+from tl_lightning.inputs import ImageInput
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    root = tmp_path / "uneven"
+    for folder, count in {"many": 30, "few": 10}.items():
+        for i in range(count):
+            write_image(root / folder / f"{i}.png", 90, i)
+    return root
+
+
+def test_normalise_equals_torchvision_and_restores():
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    image = ImageInput(8, 8, 8, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    reference = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(image.mean, image.std)])
+    torch.testing.assert_close(image.normalise(images), reference(images), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(image.restore(image.normalise(images)), images / 255, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "inception_v3"])
+def test_evaluation_pixels_equal_the_weights_own_transform(name):
+    from torchvision.models import get_model_weights
+
+    from tl_lightning.backbones import weights
+
+    entry = get_model_weights(name).DEFAULT
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (380, 500, 3), np.uint8))
+    mine = weights.image_input(entry)
+    batch = mine.normalise(transforms.eval_transform(mine)(image)[None])
+    torch.testing.assert_close(batch[0], entry.transforms()(image), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("augment", [Augment(None, 0.0), Augment(), Augment(trivial=True), Augment(erasing=1.0)])
+@pytest.mark.parametrize("size", [(9, 30), (200, 50)])
+def test_training_pixels_are_uint8_of_the_right_size(augment, size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8))
+    pixels = transforms.train_transform(INPUT, augment)(image)
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (3, INPUT.size, INPUT.size)
+
+
+def test_flip_can_be_forbidden():
+    image = Image.fromarray(np.tile(np.arange(16, dtype=np.uint8) * 16, (16, 1)))
+    image = image.convert("RGB")
+    make = transforms.train_transform(ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0))
+    never = transforms.train_transform(ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0), flip=False)
+    assert torch.equal(make(image), never(image).flip(-1))
+
+
+def test_order_is_a_function_of_seed_and_epoch(uneven):
+    def order(seed, epoch):
+        loader = tiny_data(uneven, seed=seed).train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return list(loader.sampler)
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+    assert sorted(i for i, _ in order(0, 1)) == list(range(32))
+
+
+def test_pixels_do_not_depend_on_the_number_of_workers(uneven):
+    def pixels(workers):
+        data = tiny_data(uneven)
+        data.workers = workers
+        return torch.cat([images for images, _ in data.train_dataloader()])
+
+    torch.manual_seed(5)
+    alone = pixels(0)
+    torch.manual_seed(6)
+    assert torch.equal(alone, pixels(2))
+
+
+def test_loading_leaves_the_global_random_state_alone(uneven):
+    data = tiny_data(uneven)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    for _ in data.train_dataloader():
+        pass
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("length", [5, 8, 17])
+def test_ranks_share_out_all_evaluation_images_in_as_many_batches(world, length, monkeypatch):
+    seen, batches = [], set()
+    for rank in range(world):
+        monkeypatch.setattr("tl_lightning.data.sampling._rank_and_world", lambda r=rank: (r, world))
+        mine = list(EvalBatches(length, 4))
+        assert len(mine) == len(EvalBatches(length, 4))
+        assert all(1 <= len(b) <= 4 for b in mine)
+        batches.add(len(mine))
+        seen += [i for b in mine for i, _ in b]
+    assert sorted(seen) == list(range(length))
+    assert len(batches) == 1
+
+
+def test_ranks_share_out_training_images_evenly(monkeypatch):
+    seen = []
+    for rank in range(3):
+        monkeypatch.setattr("tl_lightning.data.sampling._rank_and_world", lambda r=rank: (r, 3))
+        mine = list(EpochSampler(10, seed=0))
+        assert len(mine) == len(EpochSampler(10, seed=0)) == 3
+        seen += [i for i, _ in mine]
+    assert len(set(seen)) == 9
+
+
+def test_balanced_sampler_draws_classes_alike(uneven):
+    data = tiny_data(uneven, sampler="balanced")
+    drawn = Counter()
+    loader = data.train_dataloader()
+    labels = [label for _, label in data.folder.split("train")]
+    for epoch in range(60):
+        loader.sampler.set_epoch(epoch)
+        drawn.update(labels[i] for i, _ in loader.sampler)
+    assert data.folder.counts("train") == [8, 24]
+    assert drawn[0] / sum(drawn.values()) == pytest.approx(0.5, abs=0.05)
+    torch.testing.assert_close(data.prior(), torch.tensor([0.5, 0.5]))
+
+
+def test_class_weights(uneven):
+    assert tiny_data(uneven).class_weights is None
+    torch.testing.assert_close(tiny_data(uneven).prior(), torch.tensor([0.25, 0.75]))
+    auto = tiny_data(uneven, class_weights="auto")
+    torch.testing.assert_close(auto.class_weights, torch.tensor([2.0, 2 / 3]))  # n / (classes * count), scikit-learn's
+    torch.testing.assert_close(auto.prior(), torch.tensor([0.5, 0.5]))
+    named = tiny_data(uneven, class_weights={"few": 3.0})
+    torch.testing.assert_close(named.class_weights[0] / named.class_weights[1], torch.tensor(3.0))
+    for wrong in ("some", {"fewer": 2.0}, {"few": 0.0}):
+        with pytest.raises(UserError, match=r"data\.class_weights"):
+            tiny_data(uneven, class_weights=wrong)
+
+
+def test_mixing_gives_soft_labels_that_sum_to_one():
+    mix = transforms.mixing(Augment(mixup=0.2, cutmix=1.0), 3)
+    images, labels = mix(torch.randn(8, 3, 16, 16), torch.arange(8) % 3)
+    assert images.shape == (8, 3, 16, 16)
+    torch.testing.assert_close(labels.sum(1), torch.ones(8))
+    assert transforms.mixing(Augment(), 3) is None
+
+
+def test_batch_larger_than_the_train_set(uneven):
+    with pytest.raises(UserError, match=r"data.batch_size=33: there are 32 training images"):
+        tiny_data(uneven, batch_size=33)
+    with pytest.raises(UserError, match=r"data\.sampler"):
+        tiny_data(uneven, sampler="fair")
+
+
+def test_workers_follow_the_affinity(monkeypatch):
+    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    assert datamodule.default_workers() == 5
+    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    assert datamodule.default_workers() == 1
+
+
+def test_digits_are_written_once_whole_and_stratified():
+    from sklearn.datasets import load_digits
+
+    from tl_lightning.data import digits, image_folder
+
+    root = digits.folder()
+    found = image_folder.read(root)
+    assert [sum(found.counts(s)) for s in ("train", "val", "test")] == [1257, 270, 270]
+    assert found.classes == tuple("0123456789")
+    assert max(found.counts("val")) - min(found.counts("val")) <= 2
+    path, label = found.split("val")[0]
+    number = int(path.rsplit("/", 1)[1].removesuffix(".png"))
+    images, labels = load_digits(return_X_y=True)
+    assert labels[number] == label
+    assert np.array_equal(np.asarray(Image.open(path)), np.round(images[number].reshape(8, 8) * 255 / 16))
+    before = (found.root / "train").stat().st_mtime_ns
+    assert digits.folder() == root
+    assert (found.root / "train").stat().st_mtime_ns == before

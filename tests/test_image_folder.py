@@ -1,0 +1,178 @@
+"""Layouts, splits, dirt and the errors they deserve."""
+
+import csv
+import shutil
+from collections import Counter
+
+import pytest
+
+from tests.conftest import write_image
+from tl_lightning.data import doctor, image_folder, splits
+from tl_lightning.errors import UserError
+
+
+def fill(root, counts, extension="png"):
+    for folder, count in counts.items():
+        for i in range(count):
+            write_image(root / folder / f"{i:03d}.{extension}", 100, i, (12, 12))
+    return root
+
+
+def labels(found, split):
+    return Counter(i.label for i in found.items if i.split == split and not i.skipped)
+
+
+def test_single_folder_is_split_stratified_and_seeded(tmp_path):
+    root = fill(tmp_path, {"a": 40, "b": 10, "c": 5})
+    found = image_folder.read(str(root), val_fraction=0.2, test_fraction=0.2)
+    assert found.classes == ("a", "b", "c")
+    assert labels(found, "val") == {"a": 8, "b": 2, "c": 1}
+    assert labels(found, "test") == {"a": 8, "b": 2, "c": 1}
+    assert labels(found, "train") == {"a": 24, "b": 6, "c": 3}
+    again = image_folder.read(str(root), val_fraction=0.2, test_fraction=0.2)
+    other = image_folder.read(str(root), val_fraction=0.2, test_fraction=0.2, seed=1)
+    assert again.items == found.items
+    assert other.items != found.items
+    assert len({i.path for i in found.items}) == 55  # no image in two splits
+
+
+def test_split_of_a_class_does_not_depend_on_other_classes(tmp_path):
+    root = fill(tmp_path, {"a": 20, "b": 20})
+    before = {i.path for i in image_folder.read(str(root)).items if i.split == "val" and i.label == "a"}
+    fill(root, {"c": 7})
+    assert {i.path for i in image_folder.read(str(root)).items if i.split == "val" and i.label == "a"} == before
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_given_splits_share_one_class_index(val, tmp_path):
+    root = fill(tmp_path, {"train/a": 3, "train/b": 4, "train/c": 2, f"{val}/b": 2, f"{val}/c": 1, "test/c": 1})
+    found = image_folder.read(str(root))
+    assert [label for _, label in found.split("val")] == [1, 1, 2]
+    assert [label for _, label in found.split("test")] == [2]
+    assert found.counts("train") == [3, 4, 2]
+
+
+def test_missing_val_is_drawn_from_train_and_test_kept(tmp_path):
+    root = fill(tmp_path, {"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3})
+    found = image_folder.read(str(root), val_fraction=0.3)
+    assert found.counts("val") == [3, 3]
+    assert found.counts("test") == [3, 3]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    root = fill(tmp_path, {"train": 5, "bus": 5})
+    assert image_folder.read(str(root)).classes == ("bus", "train")
+
+
+def test_nested_hidden_and_other_files(tmp_path, caplog):
+    root = fill(tmp_path, {"a/deep/er": 4, "b": 4, ".cache/x": 3, "__MACOSX/a": 2})
+    (root / "a" / "notes.txt").write_text("hello")
+    (root / "b" / "._0.png").write_bytes(b"resource fork")
+    caplog.set_level("INFO")
+    found = image_folder.read(str(root))
+    assert found.classes == ("a", "b")
+    assert len(found.items) == 8
+    assert "1 files that are no images" in caplog.text
+
+
+def test_upper_case_extensions(tmp_path):
+    root = fill(tmp_path, {"a": 3, "b": 3}, extension="PNG")
+    assert len(image_folder.read(str(root)).items) == 6
+
+
+def test_unreadable_files_are_named_skipped_and_written_down(tmp_path, caplog):
+    root = fill(tmp_path / "data", {"a": 6, "b": 6})
+    (root / "a" / "000.png").write_bytes((root / "a" / "000.png").read_bytes()[:60])
+    (root / "b" / "empty.jpg").touch()
+    (root / "b" / "fake.jpg").write_text("<html>not found</html>")
+    (root / "b" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    found = image_folder.read(str(root))
+    assert {i.path for i in found.skipped} == {"a/000.png", "b/empty.jpg", "b/fake.jpg", "b/gone.jpg"}
+    assert sum(found.counts("train")) + sum(found.counts("val")) == 11
+    for name in ("000.png", "empty.jpg", "fake.jpg", "gone.jpg"):
+        assert f"unreadable: {root}" in caplog.text
+        assert name in caplog.text
+    assert "skipped 4 unreadable of 15 images" in caplog.text
+    splits.write(found.items, tmp_path / "splits.csv")
+    with (tmp_path / "splits.csv").open() as file:
+        reasons = {r["path"]: r["skipped"] for r in csv.DictReader(file)}
+    assert reasons["b/empty.jpg"].startswith("UnidentifiedImageError")
+    assert reasons["a/001.png"] == ""
+    with pytest.raises(UserError, match=r"4 unreadable images, the first .*000.png"):
+        image_folder.read(str(root), on_error="raise")
+
+
+def test_verdicts_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
+    root = fill(tmp_path, {"a": 3, "b": 3})
+    paths = [f"{c}/{i:03d}.png" for c in "ab" for i in range(3)]
+    looked = []
+    monkeypatch.setattr(doctor, "_fault", lambda path: looked.append(path.name))
+    assert doctor.unreadable(root, paths) == {}
+    assert len(looked) == 6
+    doctor.unreadable(root, paths)
+    assert len(looked) == 6
+    write_image(root / "a" / "000.png", 10, 99, (20, 20))
+    doctor.unreadable(root, paths)
+    assert looked[6:] == ["000.png"]
+
+
+def test_splits_file_repeats_a_split(tmp_path):
+    root = fill(tmp_path / "data", {"a": 10, "b": 10})
+    found = image_folder.read(str(root), seed=7)
+    splits.write(found.items, tmp_path / "splits.csv")
+    fill(root, {"a": 15})  # new images do not disturb it
+    assert image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv")).items == found.items
+    shutil.rmtree(root / "b")
+    with pytest.raises(UserError, match="10 images that are not under"):
+        image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv"))
+
+
+def test_few_shot_thins_train_alone(tmp_path):
+    root = fill(tmp_path, {"a": 30, "b": 10})
+    found = image_folder.read(str(root), max_per_class=5)
+    assert found.counts("train") == [5, 5]
+    assert found.counts("val") == [6, 2]
+
+
+BAD = {
+    "missing": ({}, "does not exist"),
+    "no class folder": ({".": 3}, "holds no class folders"),
+    "one class": ({"a": 3}, "one class only, 'a'"),
+    "empty class": ({"a": 3, "b": 3, "c": 0}, r"class folder .*c holds no images"),
+    "class absent in train": ({"train/a": 2, "train/b": 2, "val/a": 1, "val/z": 1}, "class 'z' is in val but absent"),
+    "two folders for val": ({"train/a": 2, "train/b": 2, "val/a": 1, "valid/a": 1}, "several folders for the split"),
+    "nothing to validate": ({"a": 1, "b": 1}, "left for validation"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_layouts(case, tmp_path):
+    counts, message = BAD[case]
+    root = fill(tmp_path / "data", {k: v for k, v in counts.items() if v})
+    for folder, count in counts.items():
+        if not count:
+            (root / folder).mkdir()
+    with pytest.raises(UserError, match=message):
+        image_folder.read(str(root))
+
+
+def test_all_unreadable(tmp_path):
+    for name in ("a/1.jpg", "b/1.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    with pytest.raises(UserError, match="none of the 2 images"):
+        image_folder.read(str(tmp_path))
+
+
+def test_class_with_unreadable_images_only(tmp_path):
+    root = fill(tmp_path, {"a": 4, "b": 4})
+    (root / "c").mkdir()
+    (root / "c" / "1.jpg").write_text("x")
+    with pytest.raises(UserError, match="class 'c' has no readable image"):
+        image_folder.read(str(root))
+
+
+@pytest.mark.parametrize("options", [{"val_fraction": 0.0}, {"val_fraction": 1.5}, {"test_fraction": 0.9}, {"on_error": "x"}])
+def test_bad_options(options, tmp_path):
+    with pytest.raises(UserError, match=r"data\."):
+        image_folder.read(str(fill(tmp_path, {"a": 3, "b": 3})), **options)

@@ -1,0 +1,100 @@
+"""Every format becomes the right RGB: compared with the colours that were put in."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tl_lightning.data.images import load_rgb
+
+RED = (200, 30, 40)
+
+
+def save(image, path, **options):
+    image.save(path, **options)
+    return path
+
+
+def middle(path):
+    image = load_rgb(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)[image.height // 2, image.width // 2].astype(int)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"])
+def test_formats(extension, tmp_path):
+    path = save(Image.new("RGB", (24, 16), RED), tmp_path / f"a.{extension}")
+    assert np.abs(middle(path) - RED).max() <= 6
+
+
+def test_wrong_extension_is_read_by_content(tmp_path):
+    Image.new("RGB", (8, 8), RED).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert tuple(middle(tmp_path / "a.jpg")) == RED
+
+
+def test_grey(tmp_path):
+    assert tuple(middle(save(Image.new("L", (8, 8), 77), tmp_path / "a.png"))) == (77, 77, 77)
+
+
+def test_palette(tmp_path):
+    image = Image.new("RGB", (8, 8), RED).quantize(4)
+    assert image.mode == "P"
+    assert np.abs(middle(save(image, tmp_path / "a.png")) - RED).max() <= 1
+
+
+def test_palette_with_transparency_shows_white(tmp_path):
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([*RED, 0, 0, 0])
+    assert tuple(middle(save(image, tmp_path / "a.png", transparency=0))) == (255, 255, 255)
+
+
+def test_cmyk_jpeg(tmp_path):
+    image = Image.new("RGB", (16, 16), RED).convert("CMYK")
+    assert np.abs(middle(save(image, tmp_path / "a.jpg", quality=95)) - RED).max() <= 8
+
+
+@pytest.mark.parametrize("value", [0, 30000, 65535])
+def test_sixteen_bits_are_scaled_not_clipped(value, tmp_path):
+    path = save(Image.fromarray(np.full((8, 8), value, np.uint16)), tmp_path / "a.png")
+    assert tuple(middle(path)) == (round(value / 257),) * 3
+
+
+def test_sixteen_bit_tiff_and_float_tiff(tmp_path):
+    path = save(Image.fromarray(np.full((8, 8), 30000, np.uint16)), tmp_path / "a.tif")
+    assert tuple(middle(path)) == (117,) * 3
+    path = save(Image.fromarray(np.full((8, 8), 0.5, np.float32)), tmp_path / "b.tif")
+    assert tuple(middle(path)) == (128,) * 3
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(255, RED), (0, (255, 255, 255)), (128, (227, 142, 147))])
+def test_alpha_lies_on_white(alpha, expected, tmp_path):
+    assert np.abs(middle(save(Image.new("RGBA", (8, 8), (*RED, alpha)), tmp_path / "a.png")) - expected).max() <= 1
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = Image.new("RGB", (20, 10), (0, 0, 0))
+    image.paste(RED, (0, 0, 10, 10))  # red on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate 90 degrees clockwise to view"
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = load_rgb(tmp_path / "a.jpg")
+    assert upright.size == (10, 20)
+    pixels = np.asarray(upright).astype(int)
+    assert np.abs(pixels[3, 5] - RED).max() < 20  # left became top
+    assert pixels[16, 5].max() < 20
+
+
+def test_animation_gives_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), c) for c in (RED, (0, 0, 255))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert np.abs(middle(tmp_path / "a.gif") - RED).max() <= 2
+
+
+def test_truncated_raises(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(buffer, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(buffer.getvalue()[:-800])
+    with pytest.raises(OSError, match="truncated"):
+        load_rgb(tmp_path / "a.jpg")
