@@ -62,7 +62,7 @@ def configure(photos: Path, tmp_path: Path) -> Configure:
         cli.register_resolvers()
         small = [
             "data=image_folder", f"data.root={photos}", "data.batch_size=4", "data.workers=0",
-            "trainer=cpu", "trainer.max_epochs=1", "~callbacks.progress",
+            "trainer=cpu", "trainer.max_epochs=1", "++callbacks.progress=null",
         ]  # fmt: skip
         with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
             cfg = compose("train", [*small, *overrides])

@@ -60,7 +60,9 @@ def test_flip_can_be_forbidden():
     image = Image.fromarray(np.tile(np.arange(16, dtype=np.uint8) * 16, (16, 1)))
     image = image.convert("RGB")
     make = transforms.train_transform(ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0))
-    never = transforms.train_transform(ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0), flip=False)
+    never = transforms.train_transform(
+        ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0), flip=False
+    )
     assert torch.equal(make(image), never(image).flip(-1))
 
 

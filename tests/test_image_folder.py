@@ -172,7 +172,9 @@ def test_class_with_unreadable_images_only(tmp_path):
         image_folder.read(str(root))
 
 
-@pytest.mark.parametrize("options", [{"val_fraction": 0.0}, {"val_fraction": 1.5}, {"test_fraction": 0.9}, {"on_error": "x"}])
+@pytest.mark.parametrize(
+    "options", [{"val_fraction": 0.0}, {"val_fraction": 1.5}, {"test_fraction": 0.9}, {"on_error": "x"}]
+)
 def test_bad_options(options, tmp_path):
     with pytest.raises(UserError, match=r"data\."):
         image_folder.read(str(fill(tmp_path, {"a": 3, "b": 3})), **options)

@@ -192,10 +192,10 @@ def test_ratios_survive_the_schedule(data, tmp_path):
         assert rates["stem"] / rates["block1"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(
-    ("make", "lr", "warned"),
-    [(torch.optim.AdamW, 1e-3, False), (torch.optim.AdamW, 1e-2, True), (torch.optim.SGD, 0.1, False), (torch.optim.SGD, 1.0, True)],
-)  # fmt: skip
+@pytest.mark.parametrize("make,lr,warned", [
+    (torch.optim.AdamW, 1e-3, False), (torch.optim.AdamW, 1e-2, True),
+    (torch.optim.SGD, 0.1, False), (torch.optim.SGD, 1.0, True),
+])  # fmt: skip
 def test_rough_rates_warn_with_the_number(make, lr, warned, data, tmp_path, caplog):
     module = tiny_module(FinetuneAll(speed=0.1, decay=0.5, norm="eval").plan(STAGES), data, lr, make=make)
     tiny_trainer(tmp_path, 1).fit(module, datamodule=data)

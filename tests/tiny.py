@@ -24,7 +24,9 @@ class Net(nn.Module):
         super().__init__()
         widths = (3, 4, 6, 8)
         for name, a, b in zip(STAGES, widths, widths[1:], strict=False):
-            self.add_module(name, nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(), nn.Dropout(0.2)))
+            self.add_module(
+                name, nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU(), nn.Dropout(0.2))
+            )
 
 
 def _stage(name, last):
@@ -42,7 +44,9 @@ def tiny_backbone(pretrained=True):
 
 
 def tiny_data(root, seed=0, batch_size=4, **options):
-    return from_folder(INPUT, Augment(trivial=True), root=str(root), batch_size=batch_size, workers=0, seed=seed, **options)
+    return from_folder(
+        INPUT, Augment(trivial=True), root=str(root), batch_size=batch_size, workers=0, seed=seed, **options
+    )
 
 
 def tiny_module(plan, data, lr=1e-2, schedule=None, make=torch.optim.AdamW, **options):

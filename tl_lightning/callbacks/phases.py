@@ -65,11 +65,20 @@ class Phases(Callback):
 class PhasedEarlyStopping(EarlyStopping):
     """EarlyStopping that starts counting in the last phase, when everything that should learn does."""
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check, unless stages still wait for their turn."""
+        if _in_last_phase(trainer, pl_module):
+            super().on_train_epoch_end(trainer, pl_module)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check, unless stages still wait for their turn."""
-        plan = _learner(pl_module).plan
-        if plan.index(trainer.current_epoch) == len(plan.phases) - 1:
+        if _in_last_phase(trainer, pl_module):
             super().on_validation_end(trainer, pl_module)
+
+
+def _in_last_phase(trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
+    plan = _learner(pl_module).plan
+    return plan.index(trainer.current_epoch) == len(plan.phases) - 1
 
 
 def apply(module: TransferModule, epoch: int) -> None:

@@ -6,28 +6,25 @@ import csv
 import io
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
-
-if TYPE_CHECKING:
-    from lightning.fabric.loggers.csv_logs import _ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
 
 
 class ContinuedCSVLogger(CSVLogger):
     """Lightning's CSV logger, which would delete the rows of the run that is being resumed."""
 
     @property
-    def experiment(self) -> _ExperimentWriter:
+    def experiment(self) -> Any:
         """The writer; at first use the rows that are already there are handed to it."""
-        if self._experiment is None:
+        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
             path = Path(self.log_dir) / "metrics.csv"
             earlier = path.read_text() if path.is_file() else ""
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "files will be deleted": not these
-                writer: _ExperimentWriter = super().experiment
+                writer: Any = super().experiment
             if earlier:
                 path.write_text(earlier)
                 writer.metrics_keys = next(csv.reader(io.StringIO(earlier)))
-        assert self._experiment is not None
-        return self._experiment
+        return super().experiment

@@ -62,7 +62,7 @@ def confusion_figure(counts: Tensor, classes: tuple[str, ...]) -> Figure:
     """A picture of a confusion matrix (C, C): shade by share of the true class, counts written in up to 30 classes."""
     n = len(classes)
     side = min(16.0, max(4.0, 0.45 * n + 2))
-    figure = Figure(figsize=(side, side), dpi=100, layout="constrained")
+    figure = Figure(figsize=(side, side), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)

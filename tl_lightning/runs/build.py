@@ -60,13 +60,13 @@ def _targets(node: Any) -> Iterator[str]:
 def build(cfg: DictConfig) -> Parts:
     """Backbone > data > strategy > head > plan > module > trainer. Raises UserError before anything is trained."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    options = trainer_options(cfg.trainer)
-    backbone: Backbone = instantiate(cfg.backbone)
-    data: ImageDataModule = instantiate(cfg.data)(backbone.input, instantiate(cfg.augment))
+    options = trainer_options(cfg)
+    backbone: Backbone = _made(cfg, "backbone")
+    data: ImageDataModule = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
     facts = Facts(backbone.pretrained, len(data.classes), sum(data.folder.counts("train")))
-    strategy: Strategy = instantiate(cfg.strategy).given(facts)
+    strategy: Strategy = _made(cfg, "strategy").given(facts)
     backbone = strategy.shape(backbone)
-    head: nn.Module = instantiate(cfg.head)(backbone.feature_dim, data.prior())
+    head: nn.Module = _made(cfg, "head", backbone.feature_dim, data.prior())
     plan = strategy.plan(backbone.stage_names)
     plan.check_length(cfg.trainer.max_epochs)
     module = TransferModule(
@@ -74,8 +74,8 @@ def build(cfg: DictConfig) -> Parts:
         head,
         plan,
         data.classes,
-        instantiate(cfg.optimizer),
-        instantiate(cfg.schedule),
+        _made(cfg, "optimizer"),
+        _made(cfg, "schedule"),
         label_smoothing=cfg.label_smoothing,
         class_weights=data.class_weights,
     )
@@ -89,8 +89,12 @@ def build(cfg: DictConfig) -> Parts:
 
 
 def trainer_options(cfg: DictConfig) -> dict[str, Any]:
-    """The trainer group as plain values; UserError for an accelerator that is not there."""
-    options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    """The trainer group as plain values; UserError for what is missing, or for an accelerator that is not there."""
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]} must be given: {missing[0]}=...")
+    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
+    if not isinstance(options["max_epochs"], int) or options["max_epochs"] < 1:
+        raise UserError(f"trainer.max_epochs={options['max_epochs']} must be a whole number of epochs, at least 1")
     if options["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
             "trainer.accelerator=gpu: this machine has no usable CUDA GPU; take trainer=cpu (or trainer=auto)"
@@ -100,5 +104,16 @@ def trainer_options(cfg: DictConfig) -> dict[str, Any]:
     return options
 
 
-def _built(group: DictConfig | None) -> list[Any]:
-    return [instantiate(member) for member in (group or {}).values() if member is not None]
+def _made(cfg: DictConfig, group: str, *facts: Any) -> Any:
+    """What a group's target makes, given the facts that its constructor still misses; UserError if it refuses them."""
+    try:
+        made = instantiate(cfg[group])
+        return made(*facts) if facts else made
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{group}: {error}") from error
+
+
+def _built(group: DictConfig) -> list[Any]:
+    return [instantiate(member) for member in group.values() if member is not None]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,19 @@ def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
     `debug=true` shows the traceback instead.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve the loader's processes
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra re-raises, and the line below is ours
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
     register_resolvers()
     sys.argv[1:] = arguments(sys.argv[1:])
-    try:
+    with _one_line_errors():
         check_choices(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(run)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_one_line_errors()(run))()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Also inside the job, where Hydra would print the overrides first; SystemExit passes it by."""
+    try:
+        yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if "debug=true" in sys.argv:
             raise
@@ -75,11 +83,15 @@ def register_resolvers() -> None:
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """The arguments, with `data=image_folder` added where a root is named and no data option."""
+    """The arguments, with `data=image_folder` added where a root is named and no data option.
+
+    -m goes to the front: between overrides argparse would not take it.
+    """
+    argv = sorted(argv, key=lambda a: a not in ("-m", "--multirun"))
     keys = [a.lstrip("+").partition("=")[0] for a in argv]
     if "data.root" in keys and not {"data", "resume"} & set(keys):
         return [*argv, "data=image_folder"]
-    return list(argv)
+    return argv
 
 
 def check_choices(argv: Sequence[str]) -> None:

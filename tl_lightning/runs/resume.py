@@ -44,6 +44,7 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]
 
 def _epochs_done(run: Path, checkpoint: Path) -> int:
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     except Exception as error:  # a damaged zip or pickle raises whatever it likes
         raise UserError(f"resume={run} cannot be resumed: {checkpoint.name} cannot be read ({error})") from error

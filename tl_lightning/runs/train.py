@@ -84,7 +84,8 @@ def _facts(parts: Parts) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Only what concerns the user reaches the terminal."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
         "does not have many workers",  # the loader knows the cores at hand
         "LeafSpec",
@@ -111,7 +112,9 @@ def _conclude(run: Path, metrics: dict[str, Any]) -> None:
     for split in ("val", "test"):
         if f"{split}/accuracy" in metrics:
             accuracy, f1 = metrics[f"{split}/accuracy"], metrics[f"{split}/macro_f1"]
-            log.info(f"{split:<9} accuracy {accuracy:.4f}  macro-F1 {f1:.4f}  (weights of epoch {metrics['best/epoch']})")
+            log.info(
+                f"{split:<9} accuracy {accuracy:.4f}  macro-F1 {f1:.4f}  (weights of epoch {metrics['best/epoch']})"
+            )
     log.info(f"look with tensorboard --logdir {run}")
     log.info(str(run))
 

@@ -78,7 +78,7 @@ class Plan:
         """UserError unless every phase gets at least one epoch of a run this long."""
         if max_epochs <= self.starts[-1]:
             raise UserError(
-                f"trainer.max_epochs={max_epochs} is too short for the phases of this strategy, the last of which starts at "
+                f"trainer.max_epochs={max_epochs} is too short for the strategy's phases, the last of which starts at "
                 f"epoch {self.starts[-1]}: raise max_epochs above {self.starts[-1]} or shorten the phases"
             )
 

@@ -1,0 +1,32 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint check clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Make .venv with the package and its development tools
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: install ## Train on the embedded digits: under two minutes on two cores
+	$(BIN)/python train.py
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## All of the above that can fail
+
+clean: ## Remove the environment and everything that runs left here
+	rm -rf .venv outputs multirun build dist .mypy_cache .ruff_cache .pytest_cache

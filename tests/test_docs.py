@@ -1,0 +1,33 @@
+"""What the README says is what the program does."""
+
+import re
+from pathlib import Path
+
+from tl_lightning.runs.cli import choices
+from tl_lightning.runs.tables import backbones
+
+REPO = Path(__file__).parents[1]
+README = (REPO / "README.md").read_text()
+
+
+def test_the_backbone_table_is_the_generated_one():
+    assert backbones() in README
+
+
+def test_every_strategy_is_explained():
+    assert all(f"| `{name}` |" in README for name in choices("strategy"))
+
+
+def test_commands_name_options_that_exist():
+    commands = re.findall(r"^(?:python train\.py|tl-train) (.*?)$", README.replace("\\\n", " "), re.M)
+    assert len(commands) >= 5
+    for command in commands:
+        for group, options in re.findall(r"(?<!\S)([a-z_]+)=([a-z0-9_,]+)", command):
+            known = choices(group)
+            assert not known or set(options.split(",")) <= set(known), command
+
+
+def test_make_targets_exist():
+    makefile = (REPO / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z]+)", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target

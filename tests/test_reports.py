@@ -1,0 +1,57 @@
+"""What TensorBoard is given: read back from the event files of a run."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tl_lightning.reports.tensorboard import confusion_figure
+from tl_lightning.runs.train import train
+
+
+@pytest.fixture
+def events(configure, tmp_path):
+    cfg = configure("backbone=mobilenet_v2", "backbone.weights=null", "backbone.image_size=32", "strategy=lp_ft",
+                    "strategy.head_epochs=1", "trainer.max_epochs=3", "seed=3")  # fmt: skip
+    train(cfg)
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    found.Reload()
+    return found
+
+
+def test_tensorboard_holds_curves_pictures_and_tables(events):
+    tags = events.Tags()
+    stages = ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert {f"rate/{s}" for s in stages} <= set(tags["scalars"])
+    assert not any("no_decay" in t for t in tags["scalars"])
+    assert {"train/loss_step", "train/loss_epoch", "val/accuracy", "val/recall/dark"} <= set(tags["scalars"])
+    assert set(tags["images"]) >= {"train/images", "val/confusion"}
+    assert "phase/text_summary" in tags["tensors"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    # the stem is frozen in the first phase and learns in the second
+    rates = [(e.step, e.value) for e in events.Scalars("rate/stem")]
+    assert rates[0][1] == 0.0
+    assert max(v for _, v in rates) > 0
+    # the phase table is there once per phase, at the epoch it starts
+    texts = events.Tensors("phase/text_summary")
+    assert [t.step for t in texts] == [0, 1]
+    assert "| stage4 |" in texts[0].tensor_proto.string_val[0].decode()
+
+
+def test_training_images_are_shown_as_people_know_them(events):
+    grid = np.asarray(Image.open(io.BytesIO(events.Images("train/images")[0].encoded_image_string)))
+    levels = [int(np.median(tile)) for tile in np.array_split(grid[2:34, 2:-2], 4, axis=1)]
+    assert all(min(abs(v - 60), abs(v - 190)) < 15 for v in levels)  # grey levels of the two classes, not normalised
+
+
+def test_confusion_picture_shows_counts():
+    counts = torch.tensor([[5, 0], [2, 3]])
+    figure = confusion_figure(counts, ("ants", "bees"))
+    axes = figure.axes[0]
+    assert {(t.get_text(), t.get_position()) for t in axes.texts} == {("5", (0, 0)), ("2", (0, 1)), ("3", (1, 1))}
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["ants", "bees"]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[1, 0], [0.4, 0.6]])
+    assert not confusion_figure(torch.eye(40), tuple(map(str, range(40)))).axes[0].texts

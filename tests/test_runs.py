@@ -1,0 +1,206 @@
+"""Runs: every option trains, and what a run leaves behind can be used."""
+
+import csv
+import json
+
+import lightning as L
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from torchvision.models import mobilenet_v2
+
+from tl_lightning.data.images import load_rgb
+from tl_lightning.data.transforms import eval_transform
+from tl_lightning.errors import UserError
+from tl_lightning.inputs import ImageInput
+from tl_lightning.runs.build import build, instantiate
+from tl_lightning.runs.cli import choices, conf_dir
+from tl_lightning.runs.record import load_model
+from tl_lightning.runs.train import train
+
+SMALL = ["backbone=mobilenet_v2", "backbone.weights=null", "backbone.image_size=32"]
+BACKBONES, STRATEGIES, HEADS = choices("backbone"), choices("strategy"), choices("head")
+OPTIONS = [f"{g}={o}" for g in ("head", "augment", "optimizer", "schedule", "strategy") for o in choices(g)]
+
+
+def test_the_lists_are_whole():
+    assert (len(BACKBONES), len(STRATEGIES), len(HEADS), len(OPTIONS)) == (22, 6, 3, 17)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_trains_a_batch(name, configure):
+    size = 96 if name == "inception_v3" else 64
+    options = [
+        "backbone.weights=null",
+        f"backbone.image_size={size}",
+        "+trainer.fast_dev_run=true",
+        "data.batch_size=2",
+    ]
+    cfg = configure(f"backbone={name}", "strategy=finetune_all", "callbacks=none", *options)
+    parts = build(cfg)
+    grads = []
+
+    class Look(L.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            grads.extend(p.grad is not None for p in module.parameters())
+
+    parts.trainer.callbacks.append(Look())
+    before = parts.module.head[1].weight.clone()
+    parts.trainer.fit(parts.module, datamodule=parts.data)
+    assert parts.trainer.global_step == 1
+    assert not torch.equal(before, parts.module.head[1].weight)
+    assert len(grads) > 10
+    assert all(grads)  # every parameter of every stage is reached
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_trains_a_batch(option, configure):
+    """One batch an epoch, and epochs enough for a phase per stage."""
+    limits = ["+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "trainer.max_epochs=6"]
+    parts = build(configure(*SMALL, option, "callbacks=none", *limits))
+    parts.trainer.fit(parts.module, datamodule=parts.data)
+    assert parts.trainer.global_step == 6
+
+
+def test_experiments_and_every_group_file_is_short():
+    files = [f for f in conf_dir().rglob("*.yaml") if f.parent != conf_dir() and "hydra" not in f.parts]
+    assert len(files) >= 45
+    for file in files:
+        assert len(file.read_text().splitlines()) <= 18, file
+
+
+@pytest.fixture
+def finished(configure, tmp_path):
+    cfg = configure(
+        *SMALL, "strategy=finetune_top", "trainer.max_epochs=2", "data.val_fraction=0.25", "data.test_fraction=0.25"
+    )
+    return train(cfg), tmp_path / "run"
+
+
+def test_a_runs_folder(finished, photos):
+    metrics, run = finished
+    left = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
+    expected = {"config.yaml", "metrics.json", "metrics.csv", "splits.csv", "model.safetensors", "model.json",
+                "checkpoints/best.ckpt", "checkpoints/last.ckpt", "tensorboard/hparams.yaml"}  # fmt: skip
+    assert expected <= left
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    keys = {"val/accuracy", "val/macro_f1", "val/loss", "val/calibration_error", "val/recall/dark", "test/accuracy",
+            "best/epoch", "epochs", "seconds/fit", "seconds/total", "params/total", "params/trainable", "classes",
+            "skipped_files", "final/accuracy"}  # fmt: skip
+    assert keys <= metrics.keys()
+    assert metrics["classes"] == ["dark", "light"]
+    assert metrics["epochs"] == 2
+    assert metrics["params/total"] == 2_223_872 + 2 * 1280 + 2
+    assert metrics["params/trainable"] == 1_681_344 + 2 * 1280 + 2
+    assert OmegaConf.load(run / "config.yaml").data.root == str(photos)
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {f"rate/{s}" for s in ("stem", "stage1", "stage2", "stage3", "stage4", "head")} <= rows[0].keys()
+    assert sum(bool(r["val/accuracy"]) for r in rows) >= 2
+
+
+def test_metrics_equal_scikit_learn_on_the_written_model(finished, photos):
+    """The model read back from its folder, fed file by file, reproduces the scores that the run wrote."""
+    from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+    metrics, run = finished
+    network, facts = load_model(run)
+    image = ImageInput(**facts["preprocessing"])
+    with (run / "splits.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["split"] == "test"]
+    assert len(rows) == 6
+    pixels = torch.stack([eval_transform(image)(load_rgb(photos / r["path"])) for r in rows])
+    with torch.no_grad():
+        probabilities = network(image.normalise(pixels)).softmax(1)
+    labels = [facts["classes"].index(r["class"]) for r in rows]
+    guesses = probabilities.argmax(1).tolist()
+    assert accuracy_score(labels, guesses) == pytest.approx(metrics["test/accuracy"])
+    assert f1_score(labels, guesses, average="macro") == pytest.approx(metrics["test/macro_f1"])
+    assert log_loss(labels, probabilities.double().numpy(), labels=[0, 1]) == pytest.approx(
+        metrics["test/loss"], rel=1e-4
+    )
+
+
+def test_model_files_serve_plain_torchvision(finished):
+    _, run = finished
+    facts = json.loads((run / "model.json").read_text())
+    state = load_file(run / "model.safetensors")
+    missing, unexpected = mobilenet_v2().load_state_dict(state, strict=False)
+    assert missing == ["classifier.1.weight", "classifier.1.bias"]
+    assert unexpected == ["head.1.bias", "head.1.weight"]
+    assert facts["strategy"]["_target_"].endswith("FinetuneTop")
+    assert facts["strategy"]["speed"] == 1.0  # as it was followed, on random weights
+    assert facts["preprocessing"]["size"] == 32
+    assert facts["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_can_start_from_another_runs_model(finished, configure):
+    _, run = finished
+    cfg = configure(
+        "backbone=mobilenet_v2", f"backbone.weights={run}/model.safetensors", "backbone.image_size=32", run="next"
+    )
+    metrics = train(cfg)
+    assert metrics["epochs"] == 1
+
+
+def test_early_features_and_mlp_reload(configure, tmp_path):
+    cfg = configure(*SMALL, "strategy=early_features", "strategy.upto=stage2", "head=mlp", run="early")
+    metrics = train(cfg)
+    assert metrics["params/total"] == 1_824 + 13_968 + 39_696 + (16 + 24 + 32) * 512 + 512 + 512 * 2 + 2
+    network, _ = load_model(tmp_path / "early")
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 2)
+
+
+def test_checkpoints_hold_plain_values_only(finished):
+    _, run = finished
+    for name in ("best", "last"):
+        loaded = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert loaded["hyper_parameters"] == {} if "hyper_parameters" in loaded else True
+
+
+def test_equal_seeds_give_equal_models(configure):
+    a = train(configure(*SMALL, "augment=strong", "head.dropout=0.5", run="a"))
+    b = train(configure(*SMALL, "augment=strong", "head.dropout=0.5", run="b"))
+    c = train(configure(*SMALL, "augment=strong", "head.dropout=0.5", "seed=1", run="c"))
+    assert a["val/loss"] == b["val/loss"] != c["val/loss"]
+
+
+def test_class_weights_and_few_shot_by_configuration(configure, tmp_path):
+    cfg = configure(*SMALL, "data.class_weights={dark: 2.0}", "data.max_per_class=3", "data.batch_size=2")
+    parts = build(cfg)
+    assert parts.data.folder.counts("train") == [3, 3]
+    torch.testing.assert_close(parts.module.class_weights, torch.tensor([4 / 3, 2 / 3]))
+
+
+def test_early_stopping_waits_for_the_last_phase(configure):
+    """Patience that would end the run in the head's phase does not; in the last phase it does."""
+    options = [
+        "strategy=lp_ft",
+        "strategy.head_epochs=3",
+        "callbacks.early_stopping.patience=1",
+        "trainer.max_epochs=9",
+    ]
+    metrics = train(configure(*SMALL, *options, "+callbacks.early_stopping.min_delta=10"))
+    assert metrics["epochs"] == 3 + 2  # the first check of the last phase sets the mark, the second stops
+
+
+def test_configuration_cannot_build_strangers():
+    with pytest.raises(UserError, match=r"'os.system' may not be built"):
+        instantiate(OmegaConf.create({"a": [{"_target_": "os.system", "command": "true"}]}))
+
+
+def test_gpu_asked_for_where_there_is_none(configure, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"no usable CUDA GPU; take trainer=cpu"):
+        build(configure(*SMALL, "trainer.accelerator=gpu"))
+
+
+def test_max_epochs_shorter_than_the_phases(configure):
+    with pytest.raises(UserError, match="max_epochs=3 is too short"):
+        build(configure(*SMALL, "strategy=gradual_unfreeze", "trainer.max_epochs=3"))
+
+
+def test_unfinished_run_has_no_model(tmp_path):
+    with pytest.raises(UserError, match=r"no finished run: model.json is missing"):
+        load_model(tmp_path)

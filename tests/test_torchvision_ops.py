@@ -1,0 +1,43 @@
+"""torchvision beside a torch that cannot load its operators, and beside one that can."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from tl_lightning import torchvision_ops
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("first", ["torchvision", "lightning", "torchmetrics"])
+def test_whatever_imports_torchvision_first_works(first):
+    code = f"import tl_lightning, {first}, torchvision; torchvision.models.resnet18(); print('ok')"
+    assert run(code).stdout.strip() == "ok"
+
+
+def test_the_finder_leaves_after_its_work():
+    code = (
+        "import sys, tl_lightning; from tl_lightning.torchvision_ops import _BeforeTorchvision as B;"
+        "count = lambda: sum(isinstance(f, B) for f in sys.meta_path); a = count(); import torchvision; print(a, count())"
+    )
+    assert run(code).stdout.strip() == "1 0"
+
+
+def test_operators_that_load_are_left_alone(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(torch.ops, "load_library", loaded.append)  # as where the library and torch match
+    monkeypatch.setattr(torch.library, "Library", lambda *a: pytest.fail("defined over real operators"))
+    assert torchvision_ops.define_missing_operators() is False
+    assert [Path(p).parent for p in loaded] == [Path(torchvision.__file__).parent]
+
+
+def test_what_is_missing_here_is_defined_once():
+    """In this process torchvision is imported: either its operators loaded, or exactly the two are defined."""
+    assert hasattr(torch.ops.torchvision, "nms")
+    assert torchvision_ops.define_missing_operators() is False  # nothing is missing any more
