@@ -142,14 +142,30 @@ def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
 
 
+DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+
+
 def test_ddp_from_the_command_line(photos, tmp_path):
-    """Two processes, one run: each image once in the scores, one folder, one set of files."""
-    result = tl(*QUICK[:-2], f"data.root={photos}", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
-                "trainer.max_epochs=7", "strategy=gradual_unfreeze", "hydra.run.dir=both", cwd=tmp_path)  # fmt: skip
+    """Two processes, one run: one folder, one set of files; and resumed on two processes again."""
+    ddp = [*QUICK[:-2], f"data.root={photos}", *DDP, "strategy=gradual_unfreeze", "hydra.run.dir=both"]
+    result = tl(*ddp, "trainer.max_epochs=6", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    metrics = json.loads((tmp_path / "both" / "metrics.json").read_text())
-    assert metrics["epochs"] == 7
+    assert json.loads((tmp_path / "both" / "metrics.json").read_text())["epochs"] == 6
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["both", "photos"]
+    assert result.stdout.count("val       accuracy") == 1
+    again = tl("resume=both", "trainer.max_epochs=7", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert json.loads((tmp_path / "both" / "metrics.json").read_text())["epochs"] == 7
+
+
+def test_ddp_inside_a_sweep(photos, tmp_path):
+    """Each job's ranks read that job's configuration, and the jobs' processes do not disturb each other."""
+    options = [*QUICK[:-2], "trainer.max_epochs=1", f"data.root={photos}", *DDP]
+    result = tl("-m", *options, "optimizer.lr=1e-3,1e-4", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = sorted((tmp_path / "multirun").glob("*/*/*/metrics.json"))
+    assert [p.parent.name for p in jobs] == ["0", "1"]
+    assert len(list((tmp_path / "multirun").glob("*/*"))) == 1  # no second sweep beside it
 
 
 def test_arguments_and_choices():

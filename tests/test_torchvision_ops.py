@@ -24,7 +24,8 @@ def test_whatever_imports_torchvision_first_works(first):
 def test_the_finder_leaves_after_its_work():
     code = (
         "import sys, tl_lightning; from tl_lightning.torchvision_ops import _BeforeTorchvision as B;"
-        "count = lambda: sum(isinstance(f, B) for f in sys.meta_path); a = count(); import torchvision; print(a, count())"
+        "count = lambda: sum(isinstance(f, B) for f in sys.meta_path);"
+        "a = count(); import torchvision; print(a, count())"
     )
     assert run(code).stdout.strip() == "1 0"
 

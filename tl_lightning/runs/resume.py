@@ -33,7 +33,8 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]
         if OmegaConf.is_dict(cfg.get(key)):
             raise UserError(f"a resumed run keeps its {key}: change single values only, e.g. trainer.max_epochs=20")
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-    saved.run_dir, saved.data.splits = str(run), str(run / "splits.csv")
+    saved.resume = saved.run_dir = str(run)
+    saved.data.splits = str(run / "splits.csv")
     saved.data.max_per_class = None  # the split that is read back is already drawn
     done = _epochs_done(run, checkpoint)
     if done >= saved.trainer.max_epochs:

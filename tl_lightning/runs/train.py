@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import warnings
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from tl_lightning.errors import UserError
 from tl_lightning.runs import record
 from tl_lightning.runs.build import Parts, build
+from tl_lightning.runs.ranks import following
 from tl_lightning.runs.resume import resumed
 
 log = logging.getLogger(__name__)
@@ -29,15 +29,15 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     _quiet()
     checkpoint = None
     if cfg.resume:
-        cfg, checkpoint = resumed(cfg, HydraConfig.get().overrides.task)
+        cfg, checkpoint = resumed(cfg, HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
     run = Path(cfg.run_dir)
     parts = build(cfg)
     if parts.trainer.is_global_zero:
         record.write_start(run, cfg, parts.data.folder)
         _introduce(cfg, parts)
-    fit_seconds = _fit(parts, run, checkpoint)
-    metrics = {**_scores(parts), "seconds/fit": fit_seconds, "seconds/total": time.perf_counter() - started}
-    metrics |= _facts(parts)
+    with following(run):
+        seconds = {"seconds/fit": _fit(parts, run, checkpoint)}
+        metrics = {**_scores(parts), **seconds, "seconds/total": time.perf_counter() - started, **_facts(parts)}
     if parts.trainer.is_global_zero:
         record.write_model(run, parts.module, parts.strategy, cfg)
         record.write_json(run / "metrics.json", metrics)
@@ -121,10 +121,22 @@ def _conclude(run: Path, metrics: dict[str, Any]) -> None:
 
 def _log_hparams(cfg: DictConfig, parts: Parts, metrics: dict[str, Any]) -> None:
     """The choices of this run beside its scores, for TensorBoard's HPARAMS page."""
-    groups = ("backbone", "strategy", "head", "optimizer", "schedule", "augment", "data")
-    chosen = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in groups} | {"seed": cfg.seed}
+    chosen = {
+        "backbone": cfg.backbone.name,
+        "weights": str(cfg.backbone.weights),
+        "image_size": parts.module.backbone.input.size,
+        "strategy": str(parts.strategy),
+        "head": cfg.head._target_.rpartition(".")[2],
+        "optimizer": cfg.optimizer._target_.rpartition(".")[2],
+        "lr": cfg.optimizer.lr,
+        "augment": str(OmegaConf.to_container(cfg.augment)),
+        "data": cfg.data.root,
+        "batch_size": cfg.data.batch_size,
+        "max_epochs": cfg.trainer.max_epochs,
+        "seed": cfg.seed,
+    }
     scores = {k: v for k, v in metrics.items() if k in ("val/accuracy", "val/macro_f1", "test/accuracy")}
     for logger in parts.trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(json.loads(json.dumps(chosen)), scores)
+            logger.log_hyperparams(chosen, scores)
             logger.save()
