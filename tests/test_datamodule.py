@@ -56,14 +56,14 @@ def test_training_pixels_are_uint8_of_the_right_size(augment, size):
     assert pixels.shape == (3, INPUT.size, INPUT.size)
 
 
-def test_flip_can_be_forbidden():
-    image = Image.fromarray(np.tile(np.arange(16, dtype=np.uint8) * 16, (16, 1)))
-    image = image.convert("RGB")
-    make = transforms.train_transform(ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0))
-    never = transforms.train_transform(
-        ImageInput(16, 16, 16, "bilinear", (0,) * 3, (1,) * 3), Augment(None, 1.0), flip=False
-    )
-    assert torch.equal(make(image), never(image).flip(-1))
+def test_flip_can_be_forbidden(uneven):
+    def pixels(**options):
+        image = ImageInput(16, 16, 16, "bilinear", (0.0,) * 3, (1.0,) * 3)
+        data = datamodule.from_folder(image, Augment(None, 1.0), root=str(uneven), workers=0, batch_size=4, **options)
+        return next(iter(data.train_dataloader()))[0]
+
+    assert torch.equal(pixels(), pixels(flip=False).flip(-1))
+    assert not torch.equal(pixels(), pixels(flip=False))
 
 
 def test_order_is_a_function_of_seed_and_epoch(uneven):

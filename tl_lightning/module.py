@@ -54,7 +54,7 @@ class TransferModule(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised images to (N, C) logits."""
-        logits: Tensor = self.head(self.backbone(images))
+        logits: Tensor = self.head(self.backbone(images.to(self.dtype)))  # bf16-true holds all parameters in bf16
         return logits
 
     def owners(self) -> Iterator[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]]:

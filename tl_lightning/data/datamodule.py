@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -42,8 +43,8 @@ class Images(Dataset[tuple[Tensor, int]]):
 class ImageDataModule(L.LightningDataModule):
     """The splits of an image folder, in the geometry of one backbone.
 
-    `sampler`: "none" or "balanced". `flip` False: mirror images are never made. `workers` None: from the cores
-    that this process may use. `seed` draws order and augmentation.
+    `sampler`: "none" or "balanced". `workers` None: from the cores that this process may use. `seed` draws order
+    and augmentation.
     """
 
     def __init__(
@@ -55,7 +56,6 @@ class ImageDataModule(L.LightningDataModule):
         batch_size: int = 32,
         workers: int | None = None,
         sampler: str = "none",
-        flip: bool = True,
         class_weights: str | Mapping[str, float] = "none",
         seed: int = 0,
     ) -> None:
@@ -68,7 +68,7 @@ class ImageDataModule(L.LightningDataModule):
         self.folder, self.input, self.batch_size, self.sampler, self.seed = folder, input, batch_size, sampler, seed
         self.workers = default_workers() if workers is None else workers
         self.transforms = {
-            "train": transforms.train_transform(input, augment, flip=flip),
+            "train": transforms.train_transform(input, augment),
             "eval": transforms.eval_transform(input),
         }
         self.mix = transforms.mixing(augment, len(folder.classes))
@@ -145,9 +145,14 @@ def from_folder(
     splits: str | None = None,
     on_error: str = "skip",
     split_seed: int = 0,
+    flip: bool = True,
     **loading: Any,
 ) -> ImageDataModule:
-    """Read an image folder (`image_folder.read` says how) and load it as `loading` says (see ImageDataModule)."""
+    """Read an image folder (`image_folder.read` says how) and load it as `loading` says (see ImageDataModule).
+
+    `flip` False: a mirror image would be another class, so `augment` makes none.
+    """
+    augment = augment if flip else replace(augment, flip=0.0)
     folder = image_folder.read(
         root,
         val_fraction=val_fraction,

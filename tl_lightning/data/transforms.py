@@ -34,15 +34,15 @@ class Augment:
     cutmix: float = 0.0
 
 
-def train_transform(input: ImageInput, augment: Augment, *, flip: bool = True) -> Transform:
-    """PIL image to (3, size, size) uint8. `flip` False: a mirror image would be another class, so none is made."""
+def train_transform(input: ImageInput, augment: Augment) -> Transform:
+    """PIL image to (3, size, size) uint8."""
     mode = InterpolationMode(input.interpolation)
     steps: list[Any] = []
     if augment.min_scale is None:
         steps += [v2.Resize(input.train_resize, mode, antialias=True), v2.CenterCrop(input.size)]
     else:
         steps += [v2.RandomResizedCrop(input.size, (augment.min_scale, 1.0), interpolation=mode, antialias=True)]
-    if flip and augment.flip:
+    if augment.flip:
         steps += [v2.RandomHorizontalFlip(augment.flip)]
     if augment.trivial:
         steps += [v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)]

@@ -10,6 +10,7 @@ from typing import Any
 import hydra.utils
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -84,6 +85,9 @@ def build(cfg: DictConfig) -> Parts:
     if backend := options.pop("compile"):
         module.backbone.compile(backend=backend)
     watchers = [Phases(cfg.seed), Report(backbone.input, every=options["log_every_n_steps"]), *_built(cfg.callbacks)]
+    # what the group leaves out Lightning would put back
+    options["enable_checkpointing"] = any(isinstance(w, ModelCheckpoint) for w in watchers)
+    options["enable_progress_bar"] = any(isinstance(w, ProgressBar) for w in watchers)
     trainer = L.Trainer(**options, callbacks=watchers, logger=_built(cfg.logger), default_root_dir=cfg.run_dir)
     return Parts(module, data, strategy, trainer)
 
