@@ -164,6 +164,25 @@ def test_norm_switch(norm, statistics, scale, data, tmp_path):
     assert "backbone.net.stem.0.weight" in changed
 
 
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_random_weights_take_statistics_from_their_first_batch(pretrained, data, tmp_path):
+    norm, seen = [], []
+
+    class Look(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            with torch.no_grad():
+                norm.append(module.backbone.net.stem[0](batch[0]).mean((0, 2, 3)))
+
+        def on_train_batch_end(self, trainer, module, *args):
+            seen.append((module.backbone.net.stem[1].running_mean.clone(), module.backbone.net.stem[1].momentum))
+
+    module = tiny_module(FinetuneAll(1.0, 1.0, "train").plan(STAGES), data, pretrained=pretrained)
+    tiny_trainer(tmp_path, 1, Look()).fit(module, datamodule=data)
+    torch.testing.assert_close(seen[0][0], norm[0] * (0.1 if pretrained else 1.0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(seen[1][0], 0.9 * seen[0][0] + 0.1 * norm[1], rtol=1e-5, atol=1e-6)
+    assert {momentum for _, momentum in seen} == {0.1}
+
+
 def test_refrozen_stage_stops_at_once(data, tmp_path):
     """A stage frozen again keeps still although the optimizer holds its momentum and weight decay."""
     on = {"stem": 0.0, "block1": 0.0, "block2": 0.1, "head": 1.0}

@@ -49,9 +49,9 @@ def tiny_data(root, seed=0, batch_size=4, **options):
     )
 
 
-def tiny_module(plan, data, lr=1e-2, schedule=None, make=torch.optim.AdamW, **options):
+def tiny_module(plan, data, lr=1e-2, schedule=None, make=torch.optim.AdamW, pretrained=True, **options):
     torch.manual_seed(2)
-    backbone = tiny_backbone()
+    backbone = tiny_backbone(pretrained)
     head = heads.linear(8, data.prior(), dropout=0.2)
     return TransferModule(
         backbone, head, plan, data.classes, lambda groups: make(groups, lr=lr), schedule or optim.cosine(), **options

@@ -30,6 +30,7 @@ class Phases(Callback):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._applied: int | None = None
+        self._momenta: dict[_BatchNorm, float | None] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Freeze before a distributed strategy wraps the model, so that frozen stages cost nothing there."""
@@ -50,6 +51,26 @@ class Phases(Callback):
         if index != self._applied or epoch == 0:
             self._announce(trainer, module, index)
         self._applied = index
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Random weights take their BatchNorm statistics from the first batch, not from the placeholders 0 and 1.
+
+        Activations of random weights are so small that the placeholders drown them for hundreds of steps: the
+        network would learn in training and give one answer to everything in evaluation.
+        """
+        if trainer.current_epoch == batch_idx == 0 and not _learner(pl_module).backbone.pretrained:
+            for m in (m for m in pl_module.modules() if isinstance(m, _BatchNorm)):
+                self._momenta[m], m.momentum = m.momentum, 1.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """From the second batch on, statistics follow at their own pace."""
+        for m, momentum in self._momenta.items():
+            m.momentum = momentum
+        self._momenta.clear()
 
     def _announce(self, trainer: L.Trainer, module: TransferModule, index: int) -> None:
         first, after = module.plan.span(index, trainer.max_epochs or 1)
