@@ -1,5 +1,6 @@
 """The command line as a user types it: true processes, their output, their exit code."""
 
+import csv
 import json
 import os
 import signal
@@ -92,7 +93,27 @@ def test_bad_folders_and_values(photos, tmp_path):
     refused(tl(*quick, "data.batch_size=999", cwd=tmp_path), "data.batch_size=999: there are 20 training images")
     refused(tl(*quick, "backbone.weights=gone.pth", cwd=tmp_path), "weights file gone.pth does not exist")
     refused(tl(*quick, "trainer.max_epochs=two", cwd=tmp_path), "trainer.max_epochs")
-    refused(tl(*quick, "head.dropout=2", cwd=tmp_path), "dropout")
+    refused(tl(*quick, "head.dropout=2", cwd=tmp_path), "head: dropout probability")
+    refused(tl(*quick, "trainer.precision=fp17", cwd=tmp_path), "trainer:", "fp17")
+    refused(tl(*quick, "backbone.name=resnet50x", cwd=tmp_path), "resnet50x")
+    refused(tl(*quick, "optimizer.lr=abc", cwd=tmp_path), "optimizer.lr=abc must be a number")
+
+
+def test_a_folder_of_any_name(photos, tmp_path):
+    """Spaces, brackets and dollars in paths and class names, as typed in a shell."""
+    odd = photos.rename(tmp_path / "my photos (1) [é]")
+    (odd / "dark").rename(odd / "$5_$10, d'ark")
+    result = tl(*QUICK, "data.root=my photos (1) [é]", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "$5_$10, d'ark" in (tmp_path / result.stdout.strip().splitlines()[-1] / "metrics.json").read_text()
+
+
+def test_a_refused_job_does_not_end_a_sweep(photos, tmp_path):
+    result = tl("-m", *QUICK, f"data.root={photos}", "strategy=gradual_unfreeze,feature_extraction", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "max_epochs=1 is too short" in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert [p.parent.name for p in (tmp_path / "multirun").glob("*/*/*/metrics.json")] == ["1"]
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -102,26 +123,39 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "UserError" in result.stderr
 
 
+def validated_epochs(run):
+    with (run / "metrics.csv").open() as file:
+        return [int(r["epoch"]) for r in csv.DictReader(file) if r["val/accuracy"]]
+
+
 def test_resume_continues_in_the_same_folder(photos, tmp_path):
-    first = tl(*QUICK, f"data.root={photos}", "strategy=finetune_top", cwd=tmp_path)
-    run = Path(first.stdout.strip().splitlines()[-1])
-    splits = (run / "splits.csv").read_text()
+    quick = [*QUICK, f"data.root={photos}", "strategy=feature_extraction", "callbacks.early_stopping=null"]
+    first = tl(*quick, "trainer.max_epochs=4", "hydra.run.dir=run (1)", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    before = tmp_path / "run (1)"
+    assert str(before) == first.stdout.strip().splitlines()[-1]
+    # the last epoch is kept whether or not it was the best
+    assert "best/epoch" in (before / "metrics.json").read_text()
+    splits, words = (before / "splits.csv").read_text(), (before / ".hydra" / "overrides.yaml").read_text()
     write_image(photos / "dark" / "new.png", 50, 7)  # does not join a run that has begun
-    second = tl(f"resume={run}", "trainer.max_epochs=3", cwd=tmp_path)
+    run = before.rename(tmp_path / "moved")
+    second = tl("resume=moved", "trainer.max_epochs=6", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
-    assert second.stdout.strip().splitlines()[-1] == str(run)
+    assert second.stdout.strip().splitlines()[-1] == "moved"
+    assert not before.exists()
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["epochs"] == 3
-    assert metrics["params/trainable"] < metrics["params/total"]  # finetune_top, as the run began
+    assert metrics["epochs"] == 6
+    assert metrics["params/trainable"] < metrics["params/total"]  # feature_extraction, as the run began
     assert (run / "splits.csv").read_text() == splits
-    epochs = [line.split(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
-    assert "0" in "".join(epochs)
-    assert (run / "metrics.csv").read_text().count("\n") > 6  # rows of both parts
-    refused(tl(f"resume={run}", cwd=tmp_path), "has trained its 3 epochs", "raise trainer.max_epochs above 3")
-    refused(tl(f"resume={run}", "strategy=lp_ft", "trainer.max_epochs=9", cwd=tmp_path), "keeps its strategy")
+    assert (run / ".hydra" / "overrides.yaml").read_text() == words
+    assert validated_epochs(run) == [0, 1, 2, 3, 4, 5]
+    refused(tl("resume=moved", cwd=tmp_path), "has trained its 6 epochs", "raise trainer.max_epochs above 6")
+    for change in ("strategy=lp_ft", "optimizer.lr=1", "data.batch_size=2"):
+        refused(tl("resume=moved", change, "trainer.max_epochs=9", cwd=tmp_path), "a resumed run keeps its")
     (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
-    refused(tl(f"resume={run}", "trainer.max_epochs=9", cwd=tmp_path), "last.ckpt cannot be read")
-    refused(tl(f"resume={tmp_path}", cwd=tmp_path), "cannot be resumed: config.yaml is missing")
+    refused(tl("resume=moved", "trainer.max_epochs=9", cwd=tmp_path), "last.ckpt cannot be read")
+    refused(tl("resume=mooved", cwd=tmp_path), "resume=mooved cannot be resumed: config.yaml is missing")
+    assert not (tmp_path / "mooved").exists()
 
 
 def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):

@@ -190,7 +190,7 @@ def test_configuration_cannot_build_strangers():
 
 def test_gpu_asked_for_where_there_is_none(configure, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"no usable CUDA GPU; take trainer=cpu"):
+    with pytest.raises(UserError, match=r"no usable CUDA GPU here; take trainer=cpu"):
         build(configure(*SMALL, "trainer.accelerator=gpu"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -73,7 +74,7 @@ class TransferModule(L.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images))
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 
     def meters(self, split: str) -> tuple[MetricCollection, MulticlassConfusionMatrix]:
@@ -107,24 +108,32 @@ class TransferModule(L.LightningModule):
         self._report("test")
 
     def _report(self, split: str) -> None:
-        scores, _ = self.meters(split)
-        self.log_dict(scores.compute())
+        scores, confusion = self.meters(split)
+        present = dict(zip(self.classes, confusion.compute().sum(1).tolist(), strict=True))
+        values = {k: v for k, v in scores.compute().items() if present.get(k.partition("/recall/")[2], 1)}
+        self.log_dict(values, sync_dist=True)  # equal on all ranks already; Lightning asks to be told
         for meter in self.meters(split):
             meter.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """All groups that ever learn, from step 0; rates are a pure function of the step."""
-        self.plan.check_length(self.trainer.max_epochs or 0)
+        _ = self.trainer.estimated_stepping_batches  # makes the trainer count the batches of an epoch
         learners = [(name, named) for name, named, _ in self.owners() if self.plan.learns_ever(name)]
         optimizer = self.make_optimizer(optim.param_groups(learners))
         self._warn_if_rough(optimizer)
         scheduler = optim.scheduler(optimizer, self.multiplier)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Rates of this very step: a resumed run may have another max_epochs than its checkpoint's rates."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * self.multiplier(optim.owner_of(group), self.trainer.global_step)
+
     def multiplier(self, owner: str, step: int) -> float:
         """Speed x schedule of a stage (or the head) at an optimizer step, counted within the step's phase."""
         epochs = self.trainer.max_epochs or 1
-        per_epoch = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
+        batches = int(self.trainer.num_training_batches)  # known once the loader is, which the optimizer waits for
+        per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
         index = self.plan.index(min(step // per_epoch, epochs - 1))
         first, after = self.plan.span(index, epochs)
         speed = self.plan.phases[index].speeds[owner]
@@ -141,3 +150,9 @@ class TransferModule(L.LightningModule):
                 f"pretrained weights will learn at a rate of {rate:.1e}, above {limit:.0e} for "
                 f"{type(optimizer).__name__}: expect catastrophic forgetting; lower optimizer.lr or strategy.speed"
             )
+
+
+def learner(module: L.LightningModule) -> TransferModule:
+    """The module that a callback is handed, as what it is here."""
+    assert isinstance(module, TransferModule)
+    return module

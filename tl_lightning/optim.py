@@ -44,6 +44,7 @@ def owner_of(group: dict[str, Any]) -> str:
 
 def cosine(*, warmup: float = 0.05, end: float = 0.0) -> Curve:
     """Linear warm-up over the fraction `warmup` of a phase, then a half cosine down to `end`."""
+    _refuse_warmup(warmup)
 
     def curve(step: int, steps: int) -> float:
         rise = math.ceil(warmup * steps)
@@ -57,12 +58,18 @@ def cosine(*, warmup: float = 0.05, end: float = 0.0) -> Curve:
 
 def constant(*, warmup: float = 0.05) -> Curve:
     """Linear warm-up over the fraction `warmup` of a phase, then the base rate."""
+    _refuse_warmup(warmup)
 
     def curve(step: int, steps: int) -> float:
         rise = math.ceil(warmup * steps)
         return (step + 1) / (rise + 1) if step < rise else 1.0
 
     return curve
+
+
+def _refuse_warmup(warmup: float) -> None:
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup={warmup} is a share of each phase: from 0 to below 1")
 
 
 def scheduler(optimizer: Optimizer, multiplier: Callable[[str, int], float]) -> LambdaLR:

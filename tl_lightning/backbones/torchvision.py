@@ -137,7 +137,8 @@ def _vit(net: Any) -> list[Stage]:
         return embedded
 
     def end(net: Any, x: Tensor) -> Tensor:
-        return _class_token(net.encoder.ln(x))
+        normalised: Tensor = net.encoder.ln(x)
+        return normalised[:, 0]
 
     layers = [f"encoder.layers.{name}" for name, _ in net.encoder.layers.named_children()]
     quarter = len(layers) // 4
@@ -148,8 +149,8 @@ def _vit(net: Any) -> list[Stage]:
     return [stem, *middle, Stage("block4", (*last.prefixes, "encoder.ln"), last.run)]
 
 
-def _class_token(x: Tensor) -> Tensor:
-    return x[:, 0]
+def _pool_patches(x: Tensor) -> Tensor:
+    return x[:, 1:].mean(1)  # below the last layers the class token has seen little of the image; in the stem, nothing
 
 
 def _pool_channels_last(x: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ FAMILIES: dict[str, Family] = {
     "mobilenet_v2": Family(_spans(0, 2, 4, 7, 14, 19), "classifier.1"),
     "efficientnet_b": Family(_spans(0, 2, 3, 4, 6, 9), "classifier.1"),
     "convnext": Family(_convnext, "classifier.2"),
-    "vit": Family(_vit, "heads.head", pool=_class_token),
+    "vit": Family(_vit, "heads.head", pool=_pool_patches),
     "swin_": Family(_swin, "head", pool=_pool_channels_last),
 }
 
@@ -199,6 +200,8 @@ def backbone(
     invalid_head = entry.meta["categories"] is None  # VGG16's IMAGENET1K_FEATURES: the classifier is not a number
     if invalid_head and features == "fc":
         raise UserError(f"the classifier of {entry} is no use: take features=pooled or other weights")
+    if not (image_size is None or (isinstance(image_size, int) and image_size > 0)):
+        raise UserError(f"backbone.image_size={image_size} must be a whole number of pixels, or null")
     image = pretrained.image_input(entry)
     image = image if image_size is None else image.at(image_size)
     options = dict(family.options)

@@ -38,6 +38,8 @@ def find(name: str, weights: str | None) -> tuple[WeightsEnum, Path | None]:
     entries = get_model_weights(name)
     if weights is None:
         return entries.DEFAULT, None
+    if not isinstance(weights, str):
+        raise UserError(f"backbone.weights={weights} must be a name, a file or null")
     if weights.endswith(_SUFFIXES):
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -125,7 +127,7 @@ def fit(net: nn.Module, state: dict[str, Tensor], head: str, unused: Sequence[st
     classifier = [k for k in sorted({*want, *state}) if _under(k, (head, "head"))]
     kept = bool(classifier) and all(k in want and k in state and want[k].shape == state[k].shape for k in classifier)
     if not kept:
-        if sizes := [str(len(state[k])) for k in classifier if k in state]:
+        if sizes := [str(len(state[k])) for k in classifier if k in state and state[k].ndim]:
             log.info(f"the classifier in {source} is for {sizes[-1]} classes, not the source's, and is dropped")
         state = {k: v for k, v in state.items() if k not in classifier}
         want = {k: v for k, v in want.items() if k not in classifier}

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tl_lightning.module import TransferModule
+from tl_lightning.module import TransferModule, learner
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class Phases(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Freeze before a distributed strategy wraps the model, so that frozen stages cost nothing there."""
         if stage == "fit":
-            apply(_learner(pl_module), trainer.current_epoch)
+            apply(learner(pl_module), trainer.current_epoch)
             pl_module.train()  # modes are set at each epoch's start; until then Lightning warns of any eval()
-            self._applied = _learner(pl_module).plan.index(trainer.current_epoch)
+            self._applied = learner(pl_module).plan.index(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Enter the epoch's phase; on a change tell the distributed wrapper and the compiler, and print the table."""
-        module, epoch = _learner(pl_module), trainer.current_epoch
+        module, epoch = learner(pl_module), trainer.current_epoch
         torch.manual_seed(self.seed * 1_000_003 + epoch * 1009 + trainer.global_rank)
         apply(module, epoch)
         index = module.plan.index(epoch)
@@ -60,9 +60,10 @@ class Phases(Callback):
         Activations of random weights are so small that the placeholders drown them for hundreds of steps: the
         network would learn in training and give one answer to everything in evaluation.
         """
-        if trainer.current_epoch == batch_idx == 0 and not _learner(pl_module).backbone.pretrained:
+        if batch_idx == 0 and not learner(pl_module).backbone.pretrained:
             for m in (m for m in pl_module.modules() if isinstance(m, _BatchNorm)):
-                self._momenta[m], m.momentum = m.momentum, 1.0
+                if m.training and m.num_batches_tracked == 0:
+                    self._momenta[m], m.momentum = m.momentum, 1.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
@@ -74,7 +75,7 @@ class Phases(Callback):
 
     def _announce(self, trainer: L.Trainer, module: TransferModule, index: int) -> None:
         first, after = module.plan.span(index, trainer.max_epochs or 1)
-        rows = table(module, index, base=max(g["lr"] for g in _initial(trainer)))
+        rows = table(module, index, base=max(g["initial_lr"] for g in trainer.optimizers[0].param_groups))
         title = f"phase {index + 1} of {len(module.plan.phases)}: epochs {first} to {after - 1}"
         if trainer.is_global_zero:
             log.info(_as_text(title, rows))
@@ -98,7 +99,7 @@ class PhasedEarlyStopping(EarlyStopping):
 
 
 def _in_last_phase(trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
-    plan = _learner(pl_module).plan
+    plan = learner(pl_module).plan
     return plan.index(trainer.current_epoch) == len(plan.phases) - 1
 
 
@@ -159,10 +160,6 @@ def _as_markdown(rows: list[tuple[str, str, str, str, str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _initial(trainer: L.Trainer) -> list[dict[str, float]]:
-    return [{"lr": g["initial_lr"]} for g in trainer.optimizers[0].param_groups]
-
-
 def _rewrap(trainer: L.Trainer) -> None:
     """Wrap again: DDP averages only what had gradients when it wrapped (Lightning issue 20340)."""
     strategy = trainer.strategy
@@ -173,8 +170,3 @@ def _rewrap(trainer: L.Trainer) -> None:
         gc.collect()  # the old reducer's hooks must be gone before the new one registers its own
         strategy.model = strategy._setup_model(module)
         strategy._register_ddp_hooks()
-
-
-def _learner(module: L.LightningModule) -> TransferModule:
-    assert isinstance(module, TransferModule)
-    return module

@@ -56,7 +56,7 @@ class ImageDataModule(L.LightningDataModule):
         batch_size: int = 32,
         workers: int | None = None,
         sampler: str = "none",
-        class_weights: str | Mapping[str, float] = "none",
+        class_weights: str | Mapping[Any, float] | None = "none",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -65,6 +65,10 @@ class ImageDataModule(L.LightningDataModule):
             raise UserError(f"data.batch_size={batch_size}: there are {train} training images, take at most that many")
         if sampler not in ("none", "balanced"):
             raise UserError(f"data.sampler={sampler} is unknown: use none or balanced")
+        if sampler == "balanced" and class_weights == "auto":
+            raise UserError(
+                "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"
+            )
         self.folder, self.input, self.batch_size, self.sampler, self.seed = folder, input, batch_size, sampler, seed
         self.workers = default_workers() if workers is None else workers
         self.transforms = {
@@ -88,9 +92,14 @@ class ImageDataModule(L.LightningDataModule):
         """Shuffled (or balanced) batches of one size; a remainder too small for one waits for another epoch."""
         items = self.folder.split("train")
         weights = balancing_weights([label for _, label in items]) if self.sampler == "balanced" else None
+        order = EpochSampler(len(items), self.seed, weights)
+        if len(order) < self.batch_size:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: each process has {len(order)} training images, take at most that"
+            )
         return self._loader(
             Images(items, self.transforms["train"]),
-            sampler=EpochSampler(len(items), self.seed, weights),
+            sampler=order,
             batch_size=self.batch_size,
             drop_last=True,
         )
@@ -165,19 +174,20 @@ def from_folder(
     return ImageDataModule(folder, input, augment, **loading)
 
 
-def loss_weights(choice: str | Mapping[str, float], folder: ImageFolder) -> Tensor | None:
+def loss_weights(choice: str | Mapping[Any, float] | None, folder: ImageFolder) -> Tensor | None:
     """Weights (C,) of mean 1 over the training images: "none" (None), "auto" (inverse frequency), or by class name."""
     counts = torch.tensor(folder.counts("train"), dtype=torch.float32)
-    if choice == "none":
+    if choice in ("none", None):
         return None
     if choice == "auto":
         weights = 1 / counts
     elif isinstance(choice, str):
         raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
     else:
-        if unknown := [name for name in choice if name not in folder.classes]:
+        named = {str(name): float(weight) for name, weight in (choice or {}).items()}  # YAML reads 0 as a number
+        if unknown := [name for name in named if name not in folder.classes]:
             raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], folder.classes)}")
-        weights = torch.tensor([float(choice.get(c, 1.0)) for c in folder.classes])
+        weights = torch.tensor([named.get(c, 1.0) for c in folder.classes])
         if weights.min() <= 0:
             raise UserError("data.class_weights must be positive")
     return weights * counts.sum() / (weights * counts).sum()

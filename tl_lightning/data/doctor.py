@@ -26,7 +26,7 @@ def unreadable(root: Path, paths: Sequence[str]) -> dict[str, str]:
 
     Verdicts are remembered in the cache folder by path, size and time of change, so that a second look is quick.
     """
-    memory = cache_dir() / "scans" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    memory = cache_dir() / "scans" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
     known = _remembered(memory)
     stamps = {p: _stamp(root / p) for p in paths}
     new = [p for p in paths if known.get(p, [None])[:2] != stamps[p]]

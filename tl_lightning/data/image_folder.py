@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tl_lightning.data import doctor, splits
-from tl_lightning.data.images import EXTENSIONS
+from tl_lightning.data import doctor, layout, splits
 from tl_lightning.data.splits import Item
 from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
-
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_IGNORED = {"__MACOSX", "__pycache__"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,8 @@ def read(
     `test_fraction` is given) is drawn from train, stratified. `splits_file` repeats the split of an earlier run.
     Raises UserError for anything that cannot be trained on.
     """
+    if max_per_class is not None and max_per_class < 1:
+        raise UserError(f"data.max_per_class={max_per_class} must be at least 1, or null for all")
     if on_error not in ("skip", "raise"):
         raise UserError(f"data.on_error={on_error} is unknown: use skip or raise")
     if not 0 < val_fraction < 1 or not 0 <= test_fraction < 1 or val_fraction + test_fraction >= 1:
@@ -71,72 +69,14 @@ def read(
     if splits_file:
         items = splits.read(Path(splits_file), exists=lambda p: (folder / p).exists())
     else:
-        items = _checked(folder, _find(folder), on_error)
+        items = _checked(folder, layout.find(folder), on_error)
         items = _divided(items, val_fraction, test_fraction, seed)
-        if max_per_class:
+        if max_per_class is not None:
             items = splits.few_shot(items, max_per_class, seed)
     classes = tuple(sorted({i.label for i in items}))
     found = ImageFolder(folder, tuple(items), classes)
     _refuse_unusable(found)
     return found
-
-
-def _find(root: Path) -> list[Item]:
-    folders = _subfolders(root)
-    names = {f.name.lower() for f in folders}
-    if (
-        "train" in names
-        and names <= _SPLIT_FOLDERS.keys()
-        and any(_subfolders(f) for f in folders if f.name.lower() == "train")
-    ):
-        parts = [(_SPLIT_FOLDERS[f.name.lower()], f) for f in folders]
-        if doubled := [s for s, n in Counter(s for s, _ in parts).items() if n > 1]:
-            raise UserError(f"data.root={root} has several folders for the split '{doubled[0]}': keep one")
-    else:
-        parts = [("train", root)]
-    items: list[Item] = []
-    labels: dict[str, set[str]] = {}
-    others: list[Path] = []
-    for split, part in parts:
-        labels[split] = {f.name for f in _subfolders(part)}
-        for folder in _subfolders(part):
-            files = sorted(p for p in folder.rglob("*") if not _hidden(p.relative_to(root)) and not p.is_dir())
-            images = [p for p in files if p.suffix.lower() in EXTENSIONS]
-            others += [p for p in files if p.suffix.lower() not in EXTENSIONS]
-            if not images:
-                raise UserError(
-                    f"class folder {folder} holds no images ({', '.join(sorted(EXTENSIONS))}): fill it or remove it"
-                )
-            items += [Item(p.relative_to(root).as_posix(), folder.name, split) for p in images]
-    _refuse_layout(root, labels)
-    if others:
-        log.info(f"{len(others)} files that are no images are left alone, e.g. {others[0]}")
-    return items
-
-
-def _refuse_layout(root: Path, labels: Mapping[str, set[str]]) -> None:
-    train = labels["train"]
-    if not train:
-        raise UserError(
-            f"data.root={root} holds no class folders: put the images of each class into a folder of its name"
-        )
-    if len(train) == 1:
-        raise UserError(f"data.root={root} holds one class only, '{next(iter(train))}': a classifier needs two or more")
-    for split, found in labels.items():
-        if strange := sorted(found - train):
-            raise UserError(
-                f"class '{strange[0]}' is in {split} but absent from train: add it to {root / 'train'} or remove it"
-            )
-        if missing := sorted(train - found):
-            log.warning(f"{len(missing)} classes have no images in {split}: {_some(missing)}")
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(Path(p.name)))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part in _IGNORED for part in path.parts)
 
 
 def _checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
@@ -175,7 +115,3 @@ def _refuse_unusable(found: ImageFolder) -> None:
         raise UserError(f"class '{empty[0]}' has no readable image to train on: add some or remove its folder")
     if not any(found.counts("val")):
         raise UserError(f"no image of {found.root} is left for validation: add images, or a val folder")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

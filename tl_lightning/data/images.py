@@ -20,8 +20,14 @@ def load_rgb(path: str | Path) -> Image.Image:
         warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
         with Image.open(path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright)
+            return _to_rgb(_upright(image))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block raises anything; the pixels are none the worse for it
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

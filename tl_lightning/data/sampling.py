@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from tl_lightning.errors import UserError
+
 Key = tuple[int, int]  # (index, seed of the image's random transform)
 
 
@@ -48,13 +50,20 @@ class EpochSampler(Sampler[Key]):
 
 
 class EvalBatches(Sampler[list[Key]]):
-    """Every image exactly once over all ranks, in as many batches on each (none is repeated to fill one up)."""
+    """Every image exactly once over all ranks, in as many batches on each; none is repeated.
+
+    To come out even a batch may hold one image more than `batch_size`.
+    """
 
     def __init__(self, length: int, batch_size: int) -> None:
         self.length, self.batch_size = length, batch_size
 
     def __len__(self) -> int:
-        return math.ceil(math.ceil(self.length / _rank_and_world()[1]) / self.batch_size)
+        _, world = _rank_and_world()
+        fewest = self.length // world  # on some rank; it must fill as many batches as the others
+        if not fewest:
+            raise UserError(f"{self.length} images to evaluate are too few for {world} processes: take fewer devices")
+        return min(math.ceil(math.ceil(self.length / world) / self.batch_size), fewest)
 
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = _rank_and_world()

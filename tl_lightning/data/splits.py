@@ -39,12 +39,12 @@ def stratified(items: Sequence[Item], fraction: float, into: str, seed: int) -> 
 
 
 def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
-    """At most `per_class` train items of each class; the other splits stay whole."""
+    """At most `per_class` usable train items of each class; the other splits stay whole."""
     kept: set[str] = set()
     for label in sorted({i.label for i in items}):
-        paths = sorted(i.path for i in items if i.label == label and i.split == "train")
+        paths = sorted(i.path for i in items if i.label == label and i.split == "train" and not i.skipped)
         kept.update(_draw(paths, min(per_class, len(paths)), label, seed))
-    return [i for i in items if i.split != "train" or i.path in kept]
+    return [i for i in items if i.split != "train" or i.skipped or i.path in kept]
 
 
 def _draw(paths: Sequence[str], count: int, label: str, seed: int) -> list[str]:
@@ -54,7 +54,7 @@ def _draw(paths: Sequence[str], count: int, label: str, seed: int) -> list[str]:
 
 def write(items: Sequence[Item], path: Path) -> None:
     """All items, skipped ones with their reason, as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows((i.path, i.split, i.label, i.skipped) for i in items)
@@ -64,14 +64,16 @@ def read(path: Path, exists: Callable[[str], bool]) -> list[Item]:
     """Items as `write` left them; UserError if the file is another's or names images that are gone."""
     if not path.is_file():
         raise UserError(f"data.splits={path} does not exist")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # spreadsheets add the mark
+        rows = [row for row in csv.reader(file) if row]
     if not rows or tuple(rows[0]) != _COLUMNS:
         raise UserError(f"data.splits={path} must have the columns {', '.join(_COLUMNS)}")
+    if short := [i for i, row in enumerate(rows, 1) if len(row) != len(_COLUMNS)]:
+        raise UserError(f"data.splits={path}: line {short[0]} has not the {len(_COLUMNS)} columns of the first")
     items = [Item(path=r[0], split=r[1], label=r[2], skipped=r[3]) for r in rows[1:]]
     if strange := {i.split for i in items} - set(SPLITS):
         raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
-    if gone := [i.path for i in items if not exists(i.path)]:
+    if gone := [i.path for i in items if not i.skipped and not exists(i.path)]:
         raise UserError(
             f"data.splits={path} names {len(gone)} images that are not under data.root: {', '.join(gone[:3])}"
         )

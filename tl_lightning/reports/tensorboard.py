@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 
 from tl_lightning import optim
 from tl_lightning.inputs import ImageInput
-from tl_lightning.module import TransferModule
+from tl_lightning.module import learner
 
 
 class Report(Callback):
@@ -45,7 +45,7 @@ class Report(Callback):
         self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
-        module = _learner(pl_module)
+        module = learner(pl_module)
         counts = module.meters(split)[1].compute().cpu()
         for writer in _writers(trainer):
             writer.add_figure(f"{split}/confusion", confusion_figure(counts, module.classes), trainer.current_epoch)
@@ -54,7 +54,7 @@ class Report(Callback):
 def rates(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
     """The rate of every stage and the head at this step; 0 for what never learns."""
     now = {optim.owner_of(g): float(g["lr"]) for g in trainer.optimizers[0].param_groups}
-    names = (name for name, _, _ in _learner(pl_module).owners())
+    names = (name for name, _, _ in learner(pl_module).owners())
     return {f"rate/{name}": now.get(name, 0.0) for name in names}
 
 
@@ -69,8 +69,8 @@ def confusion_figure(counts: Tensor, classes: tuple[str, ...]) -> Figure:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if n <= 100:
-        axes.set_xticks(range(n), labels=list(classes), rotation=90)
-        axes.set_yticks(range(n), labels=list(classes))
+        axes.set_xticks(range(n), labels=list(classes), rotation=90, parse_math=False)  # a name may hold dollars
+        axes.set_yticks(range(n), labels=list(classes), parse_math=False)
     if n <= 30:
         for row, column in torch.nonzero(counts).tolist():
             colour = "white" if share[row, column] > 0.5 else "black"
@@ -80,8 +80,3 @@ def confusion_figure(counts: Tensor, classes: tuple[str, ...]) -> Figure:
 
 def _writers(trainer: L.Trainer) -> Iterator[Any]:
     return (logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
-
-
-def _learner(module: L.LightningModule) -> TransferModule:
-    assert isinstance(module, TransferModule)
-    return module

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import hydra.utils
 import lightning as L
 import torch
+from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.callbacks.phases import Phases
 from tl_lightning.data.datamodule import ImageDataModule
-from tl_lightning.errors import UserError
+from tl_lightning.errors import UserError, nearest
 from tl_lightning.module import TransferModule
 from tl_lightning.reports.tensorboard import Report
+from tl_lightning.runs import checks
 from tl_lightning.strategies.plan import Facts, Strategy
 
 log = logging.getLogger(__name__)
@@ -61,7 +66,8 @@ def _targets(node: Any) -> Iterator[str]:
 def build(cfg: DictConfig) -> Parts:
     """Backbone > data > strategy > head > plan > module > trainer. Raises UserError before anything is trained."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    options = trainer_options(cfg)
+    checks.check(cfg)
+    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
     backbone: Backbone = _made(cfg, "backbone")
     data: ImageDataModule = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
     facts = Facts(backbone.pretrained, len(data.classes), sum(data.folder.counts("train")))
@@ -69,13 +75,17 @@ def build(cfg: DictConfig) -> Parts:
     backbone = strategy.shape(backbone)
     head: nn.Module = _made(cfg, "head", backbone.feature_dim, data.prior())
     plan = strategy.plan(backbone.stage_names)
-    plan.check_length(cfg.trainer.max_epochs)
+    if not options.get("fast_dev_run"):
+        plan.check_length(options["max_epochs"])
+    make_optimizer = _made(cfg, "optimizer")
+    with refusing("optimizer"):
+        make_optimizer([nn.Parameter(torch.zeros(1))])  # now rather than after the data is loaded
     module = TransferModule(
         backbone,
         head,
         plan,
         data.classes,
-        _made(cfg, "optimizer"),
+        make_optimizer,
         _made(cfg, "schedule"),
         label_smoothing=cfg.label_smoothing,
         class_weights=data.class_weights,
@@ -83,41 +93,52 @@ def build(cfg: DictConfig) -> Parts:
     if options.pop("channels_last"):
         module.to(memory_format=torch.channels_last)
     if backend := options.pop("compile"):
+        if backend not in torch.compiler.list_backends(exclude_tags=()):
+            raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")
         module.backbone.compile(backend=backend)
-    watchers = [Phases(cfg.seed), Report(backbone.input, every=options["log_every_n_steps"]), *_built(cfg.callbacks)]
+    return Parts(module, data, strategy, build_trainer(cfg, options, module))
+
+
+def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModule) -> L.Trainer:
+    """Lightning's Trainer with the learner's own callbacks and those of the configuration."""
+    watchers = [
+        Phases(cfg.seed),
+        Report(module.backbone.input, every=options["log_every_n_steps"]),
+        *_each(cfg.callbacks),
+    ]
     # what the group leaves out Lightning would put back
     options["enable_checkpointing"] = any(isinstance(w, ModelCheckpoint) for w in watchers)
     options["enable_progress_bar"] = any(isinstance(w, ProgressBar) for w in watchers)
-    trainer = L.Trainer(**options, callbacks=watchers, logger=_built(cfg.logger), default_root_dir=cfg.run_dir)
-    return Parts(module, data, strategy, trainer)
+    with refusing("trainer"):
+        trainer = L.Trainer(**options, callbacks=watchers, logger=_each(cfg.logger), default_root_dir=cfg.run_dir)
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+        name = type(trainer.strategy).__name__
+        raise UserError(f"trainer.strategy={cfg.trainer.strategy}: stages cannot thaw under {name}; take auto or ddp")
+    return trainer
 
 
-def trainer_options(cfg: DictConfig) -> dict[str, Any]:
-    """The trainer group as plain values; UserError for what is missing, or for an accelerator that is not there."""
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise UserError(f"{missing[0]} must be given: {missing[0]}=...")
-    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
-    if not isinstance(options["max_epochs"], int) or options["max_epochs"] < 1:
-        raise UserError(f"trainer.max_epochs={options['max_epochs']} must be a whole number of epochs, at least 1")
-    if options["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UserError(
-            "trainer.accelerator=gpu: this machine has no usable CUDA GPU; take trainer=cpu (or trainer=auto)"
-        )
-    if options["accelerator"] == "cuda":
-        options["accelerator"] = "gpu"
-    return options
+@contextmanager
+def refusing(group: str) -> Iterator[None]:
+    """What a constructor says of its arguments, as a UserError that names their group."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, MisconfigurationException, InstantiationException) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(f"{group}: {' '.join(str(cause).split())}") from error
 
 
 def _made(cfg: DictConfig, group: str, *facts: Any) -> Any:
-    """What a group's target makes, given the facts that its constructor still misses; UserError if it refuses them."""
-    try:
+    """What a group's target makes, given the facts that its constructor still misses."""
+    with refusing(group):
         made = instantiate(cfg[group])
         return made(*facts) if facts else made
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{group}: {error}") from error
 
 
-def _built(group: DictConfig) -> list[Any]:
+def _each(group: DictConfig) -> list[Any]:
     return [instantiate(member) for member in group.values() if member is not None]

@@ -6,19 +6,29 @@ torch is imported by the run itself, so that --help and --cfg answer at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import tl_lightning
 from tl_lightning.errors import UserError, nearest
+
+_PATHS = ("data.root", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
+_HINTS = {
+    "Could not override": "; python train.py --help lists the options, and +key=value adds one that is not listed",
+    "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
+    "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
+}
 
 
 def conf_dir() -> Path:
@@ -55,23 +65,36 @@ def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
     sys.argv[1:] = arguments(sys.argv[1:])
     with _one_line_errors():
         check_choices(sys.argv[1:])
+        check_resume(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_one_line_errors()(run))()
 
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Also inside the job, where Hydra would print the overrides first; SystemExit passes it by."""
+    """Also inside the job, where Hydra would print the overrides first; SystemExit passes it by.
+
+    A sweep goes on with its next job: there the error is logged, and raised again at the end.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        print("error: stopped by hand", file=sys.stderr)
+        sys.exit(1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        if "debug=true" in sys.argv:
+        sweeping = {"-m", "--multirun"} & set(sys.argv) and HydraConfig.initialized()
+        if sweeping or "debug=true" in sys.argv:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(1)
 
 
+def _hydra_dir(resume: str | None) -> str:
+    """Where Hydra keeps its files in the run: apart when resuming, so that the words that began it stay."""
+    return ".hydra" if resume is None else f".hydra/resumed-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
 def register_resolvers() -> None:
-    """`${digits:}`, the folder of the embedded digits, written when asked for; `${first:a,b}`, b where a is null."""
+    """`${digits:}`: the embedded digits; `${first:a,b}`: b if a is null; `${hydra_dir:resume}`: Hydra's own folder."""
 
     def digits() -> str:
         from tl_lightning.data.digits import folder
@@ -80,18 +103,37 @@ def register_resolvers() -> None:
 
     OmegaConf.register_new_resolver("digits", digits, replace=True)
     OmegaConf.register_new_resolver("first", lambda a, b: b if a is None else a, replace=True)
+    OmegaConf.register_new_resolver("hydra_dir", _hydra_dir, replace=True)
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """The arguments, with `data=image_folder` added where a root is named and no data option.
+    """The arguments as Hydra takes them.
 
-    -m goes to the front: between overrides argparse would not take it.
+    -m goes to the front (between overrides argparse would not take it); paths with spaces and the like are quoted;
+    `data=image_folder` is added where a root is named and no data option.
     """
-    argv = sorted(argv, key=lambda a: a not in ("-m", "--multirun"))
+    argv = [_quoted(a) for a in sorted(argv, key=lambda a: a not in ("-m", "--multirun"))]
     keys = [a.lstrip("+").partition("=")[0] for a in argv]
     if "data.root" in keys and not {"data", "resume"} & set(keys):
         return [*argv, "data=image_folder"]
     return argv
+
+
+def _quoted(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    if key not in _PATHS or re.fullmatch(r"[\w./:+,~-]*", value, re.ASCII) or value[:1] in "'\"":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{key}{equals}"{escaped}"'
+
+
+def check_resume(argv: Sequence[str]) -> None:
+    """UserError before Hydra makes a folder of a misspelt name."""
+    for argument in argv:
+        if argument.startswith("resume=") and argument not in ("resume=null", "resume="):
+            folder = Path(argument.partition("=")[2].strip("'\"")).expanduser()
+            if not (folder / "config.yaml").is_file():
+                raise UserError(f"resume={folder} cannot be resumed: config.yaml is missing there")
 
 
 def check_choices(argv: Sequence[str]) -> None:
@@ -99,8 +141,9 @@ def check_choices(argv: Sequence[str]) -> None:
     for argument in argv:
         group, _, value = argument.partition("=")
         known = choices(group) if group.isidentifier() and value else []
-        for option in value.split(",") if known else []:
-            if option not in known and option != "null" and not option.startswith(("{", "[", "glob(", "choice(")):
+        for option in (o.strip() for o in value.split(",")) if known else []:
+            is_word = option.replace("_", "").isalnum()  # a sweep may also say glob(...) or choice(...)
+            if is_word and option not in known and (group, option) != ("experiment", "null"):
                 raise UserError(f"there is no {group} '{option}': {nearest(option, known)}")
 
 
@@ -113,6 +156,5 @@ def explain(error: Exception) -> str:
         cause = cause.__cause__
     if isinstance(error, MissingConfigException) and error.options:
         return f"{str(error).splitlines()[0]} {nearest(str(error.missing_cfg_file), error.options)}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    hint = "; python train.py --help lists the options" if "Could not override" in lines[0] else ""
-    return lines[0].rstrip(".") + hint
+    first = str(error).strip().splitlines()[0].rstrip(".")
+    return first + next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")

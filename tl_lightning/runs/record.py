@@ -29,9 +29,12 @@ _HEAD = "head."
 
 
 def write_start(run: Path, cfg: DictConfig, folder: ImageFolder) -> None:
-    """config.yaml, every value resolved, and splits.csv: enough to repeat or resume the run."""
+    """config.yaml and splits.csv: enough to repeat or resume the run, also after its folder has moved."""
     run.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), run / "config.yaml")
+    values = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
+    values.run_dir = str(run)  # the paths within keep referring to it
+    values.data.root = str(folder.root.absolute())
+    OmegaConf.save(values, run / "config.yaml")
     splits.write(folder.items, run / "splits.csv")
 
 
@@ -77,7 +80,8 @@ def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         state = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no finished run: {Path(error.filename).name} is missing") from error
-    backbone = instantiate(OmegaConf.create({**facts["backbone"], "weights": None}))
+    size = facts["preprocessing"]["size"]  # a ViT's positions are made for it
+    backbone = instantiate(OmegaConf.create({**facts["backbone"], "weights": None, "image_size": size}))
     backbone = instantiate(OmegaConf.create(facts["strategy"])).shape(backbone)
     prior = torch.full((len(facts["classes"]),), 1 / len(facts["classes"]))
     head: nn.Module = instantiate(OmegaConf.create(facts["head"]))(backbone.feature_dim, prior)

@@ -13,39 +13,58 @@ from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
+# What may change in the middle of a run. All else shapes its schedule, its data or its optimizer's state.
+_FREE = (
+    "trainer.max_epochs",
+    "trainer.accelerator",
+    "trainer.precision",
+    "trainer.compile",
+    "trainer.channels_last",
+    "data.root",
+    "data.workers",
+    "callbacks.progress",
+)
+
 
 def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]:
-    """The run's own configuration with this command line's single values on top, and its last checkpoint.
+    """The run's own configuration with this command line's values on top, and its last checkpoint.
 
-    `cfg` is what this command line composes, `overrides` are its arguments. Raises UserError if the folder
-    cannot be resumed, or if a group option is given: a run keeps its backbone, strategy and data.
+    `cfg` is what this command line composes, `overrides` are its arguments. Raises UserError if the folder cannot
+    be resumed, or if something else than the epochs and the machine is to change.
     """
-    run = Path(cfg.resume)
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    for needed in (run / "config.yaml", run / "splits.csv", checkpoint):
-        if not needed.is_file():
-            raise UserError(f"resume={run} cannot be resumed: {needed.relative_to(run)} is missing there")
+    run = Path(cfg.resume).expanduser()
+    check(run)
     saved = OmegaConf.load(run / "config.yaml")
     assert isinstance(saved, DictConfig)
     for key in (o.lstrip("+~").partition("=")[0] for o in overrides):
-        if key in ("resume", "debug"):
+        if key in ("resume", "debug") or key.startswith("hydra."):
             continue
-        if OmegaConf.is_dict(cfg.get(key)):
-            raise UserError(f"a resumed run keeps its {key}: change single values only, e.g. trainer.max_epochs=20")
+        if key not in _FREE:
+            raise UserError(f"a resumed run keeps its {key}: only {', '.join(_FREE)} may change")
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     saved.resume = saved.run_dir = str(run)
     saved.data.splits = str(run / "splits.csv")
-    saved.data.max_per_class = None  # the split that is read back is already drawn
-    done = _epochs_done(run, checkpoint)
+    done = _epochs_done(run)
     if done >= saved.trainer.max_epochs:
         raise UserError(f"resume={run} has trained its {done} epochs: raise trainer.max_epochs above {done} to go on")
     log.info(f"resuming  {run} after {done} epochs")
-    return saved, str(checkpoint)
+    return saved, str(_checkpoint(run))
 
 
-def _epochs_done(run: Path, checkpoint: Path) -> int:
+def check(run: Path) -> None:
+    """UserError unless the folder holds what resuming needs."""
+    for needed in (run / "config.yaml", run / "splits.csv", _checkpoint(run)):
+        if not needed.is_file():
+            raise UserError(f"resume={run} cannot be resumed: {needed.relative_to(run)} is missing there")
+
+
+def _checkpoint(run: Path) -> Path:
+    return run / "checkpoints" / "last.ckpt"
+
+
+def _epochs_done(run: Path) -> int:
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = torch.load(_checkpoint(run), map_location="cpu", weights_only=True)
         return int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
     except Exception as error:  # a damaged zip or pickle raises whatever it likes
-        raise UserError(f"resume={run} cannot be resumed: {checkpoint.name} cannot be read ({error})") from error
+        raise UserError(f"resume={run} cannot be resumed: last.ckpt cannot be read ({error})") from error

@@ -52,21 +52,26 @@ def _fit(parts: Parts, run: Path, checkpoint: str | None) -> float:
     try:
         parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise UserError(f"stopped by hand; go on with: python train.py resume={run}") from stop
+        kept = (run / "checkpoints" / "last.ckpt").is_file()
+        way = f"go on with: python train.py resume={run}" if kept else "no epoch was finished to go on from"
+        raise UserError(f"stopped by hand; {way}") from stop
     return time.perf_counter() - started
 
 
 def _scores(parts: Parts) -> dict[str, float]:
     """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
     trainer, module = parts.trainer, parts.module
-    last = {f"final/{k}": float(trainer.callback_metrics[f"val/{k}"]) for k in ("accuracy", "macro_f1", "loss")}
+    seen = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    last = {f"final/{k}": seen[f"val/{k}"] for k in ("accuracy", "macro_f1", "loss") if f"val/{k}" in seen}
     epochs, best_epoch = trainer.current_epoch, trainer.current_epoch - 1
     keeper = trainer.checkpoint_callback
     if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
         best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
         best_epoch = int(best["epoch"])
+    loggers, trainer.loggers = trainer.loggers, []  # no epoch: it would be one more point on the curves
     scores = dict(trainer.validate(module, datamodule=parts.data, verbose=False)[0])
+    trainer.loggers = loggers
     if parts.data.has_test:
         scores |= trainer.test(module, datamodule=parts.data, verbose=False)[0]
     return {k: float(v) for k, v in scores.items()} | last | {"best/epoch": best_epoch, "epochs": epochs}
@@ -91,6 +96,7 @@ def _quiet() -> None:
         "LeafSpec",
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
         "is smaller than the logging interval",  # epochs are logged whatever their length
+        "Glyph .* missing",  # class names in scripts that matplotlib's font has not
     ):
         warnings.filterwarnings("ignore", message=f".*{noise}.*")
 
@@ -135,7 +141,7 @@ def _log_hparams(cfg: DictConfig, parts: Parts, metrics: dict[str, Any]) -> None
         "max_epochs": cfg.trainer.max_epochs,
         "seed": cfg.seed,
     }
-    scores = {k: v for k, v in metrics.items() if k in ("val/accuracy", "val/macro_f1", "test/accuracy")}
+    scores = {f"best/{k}": metrics[k] for k in ("val/accuracy", "val/macro_f1", "test/accuracy") if k in metrics}
     for logger in parts.trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(chosen, scores)

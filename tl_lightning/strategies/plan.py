@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
 
 HEAD = "head"
+NORMS = ("eval", "track", "train")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,10 @@ class Plan:
     stages: tuple[str, ...]
     phases: tuple[Phase, ...]
     norm: str = "eval"
-    _modes: tuple[str, ...] = field(default=("eval", "track", "train"), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.norm not in self._modes:
-            raise UserError(f"norm='{self.norm}' is unknown: use {', '.join(self._modes)}")
+        if self.norm not in NORMS:
+            raise UserError(f"norm='{self.norm}' is unknown: use {', '.join(NORMS)}")
         if not self.phases or any(p.epochs is None for p in self.phases[:-1]):
             raise ValueError("a plan needs phases, and all but the last need a number of epochs")
         if any(p.epochs is not None and p.epochs < 1 for p in self.phases):
