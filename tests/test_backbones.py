@@ -120,6 +120,17 @@ def test_cut_pools_normalised_taps_and_drops_the_rest(name, features):
     assert {n for n, _ in short.net.named_parameters()} == kept
 
 
+@pytest.mark.parametrize(("name", "features"), ONE_PER_FAMILY)
+@torch.no_grad()
+def test_every_tap_tells_images_apart(name, features):
+    network, images = build(name, features)
+    x = images
+    for i in range(len(network.stages)):
+        x = network.run(x, i, i + 1)
+        first, second = network.tap(x)
+        assert not torch.allclose(first, second, rtol=1e-3), network.stage_names[i]
+
+
 def test_vgg_features():
     assert build("vgg16")[0].feature_dim == 512
     network = build("vgg16", "fc")[0]

@@ -108,11 +108,30 @@ def test_ranks_share_out_all_evaluation_images_in_as_many_batches(world, length,
         monkeypatch.setattr("tl_lightning.data.sampling._rank_and_world", lambda r=rank: (r, world))
         mine = list(EvalBatches(length, 4))
         assert len(mine) == len(EvalBatches(length, 4))
-        assert all(1 <= len(b) <= 4 for b in mine)
+        assert all(1 <= len(b) <= 5 for b in mine)
         batches.add(len(mine))
         seen += [i for b in mine for i, _ in b]
     assert sorted(seen) == list(range(length))
     assert len(batches) == 1
+
+
+@pytest.mark.parametrize(("length", "batch"), [(5, 1), (3, 2), (2, 8)])
+def test_no_rank_gets_an_empty_batch(length, batch, monkeypatch):
+    counts = set()
+    for rank in range(2):
+        monkeypatch.setattr("tl_lightning.data.sampling._rank_and_world", lambda r=rank: (r, 2))
+        mine = list(EvalBatches(length, batch))
+        assert all(mine)
+        counts.add(len(mine))
+    assert len(counts) == 1
+    with pytest.raises(UserError, match="1 images to evaluate are too few for 2 processes"):
+        list(EvalBatches(1, batch))
+
+
+def test_batch_larger_than_a_ranks_share(uneven, monkeypatch):
+    monkeypatch.setattr("tl_lightning.data.sampling._rank_and_world", lambda: (0, 2))
+    with pytest.raises(UserError, match="each process has 16 training images"):
+        tiny_data(uneven, batch_size=20).train_dataloader()
 
 
 def test_ranks_share_out_training_images_evenly(monkeypatch):
@@ -146,6 +165,8 @@ def test_class_weights(uneven):
     torch.testing.assert_close(auto.prior(), torch.tensor([0.5, 0.5]))
     named = tiny_data(uneven, class_weights={"few": 3.0})
     torch.testing.assert_close(named.class_weights[0] / named.class_weights[1], torch.tensor(3.0))
+    torch.testing.assert_close(tiny_data(uneven, class_weights={}).class_weights, torch.ones(2))
+    assert tiny_data(uneven, class_weights=None).class_weights is None
     for wrong in ("some", {"fewer": 2.0}, {"few": 0.0}):
         with pytest.raises(UserError, match=r"data\.class_weights"):
             tiny_data(uneven, class_weights=wrong)

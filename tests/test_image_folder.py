@@ -72,7 +72,7 @@ def test_nested_hidden_and_other_files(tmp_path, caplog):
     found = image_folder.read(str(root))
     assert found.classes == ("a", "b")
     assert len(found.items) == 8
-    assert "1 files that are no images" in caplog.text
+    assert "1 files that are no images of a class" in caplog.text
 
 
 def test_upper_case_extensions(tmp_path):
@@ -127,6 +127,49 @@ def test_splits_file_repeats_a_split(tmp_path):
         image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv"))
 
 
+def test_splits_files_from_a_spreadsheet_and_after_cleaning_up(tmp_path):
+    root = fill(tmp_path / "data", {"a": 6, "b": 6})
+    (root / "a" / "bad.png").write_text("x")
+    found = image_folder.read(str(root))
+    path = tmp_path / "splits.csv"
+    splits.write(found.items, path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")  # byte order mark, blank line
+    (root / "a" / "bad.png").unlink()  # as the message advised
+    assert image_folder.read(str(root), splits_file=str(path)).items == found.items
+    path.write_text(path.read_text(encoding="utf-8-sig") + "a/000.png,train\n")
+    with pytest.raises(UserError, match="has not the 4 columns"):
+        image_folder.read(str(root), splits_file=str(path))
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    import os
+
+    root = fill(tmp_path / "data", {"a": 4, "b": 4})
+    os.rename(root / "a" / "000.png", os.fsencode(root / "a") + b"/caf\xe9.png")
+    found = image_folder.read(str(root))
+    splits.write(found.items, tmp_path / "splits.csv")
+    assert image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv")).items == found.items
+
+
+def test_linked_folders_are_followed_and_loose_images_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    root = fill(tmp_path / "data", {"a": 3, "b": 3})
+    fill(tmp_path / "elsewhere", {"x": 4})
+    (root / "a" / "more").symlink_to(tmp_path / "elsewhere" / "x", target_is_directory=True)
+    write_image(root / "loose.png", 50, 1)
+    assert len(image_folder.read(str(root)).items) == 10
+    assert "1 files that are no images of a class are left alone" in caplog.text
+
+
+def test_few_shot_draws_readable_images_and_keeps_the_record_of_the_rest(tmp_path):
+    root = fill(tmp_path, {"a": 12, "b": 12})
+    for i in range(4):
+        (root / "a" / f"{i:03d}.png").write_text("x")
+    found = image_folder.read(str(root), max_per_class=6)
+    assert found.counts("train") == [6, 6]
+    assert len(found.skipped) == 4
+
+
 def test_few_shot_thins_train_alone(tmp_path):
     root = fill(tmp_path, {"a": 30, "b": 10})
     found = image_folder.read(str(root), max_per_class=5)
@@ -141,6 +184,10 @@ BAD = {
     "empty class": ({"a": 3, "b": 3, "c": 0}, r"class folder .*c holds no images"),
     "class absent in train": ({"train/a": 2, "train/b": 2, "val/a": 1, "val/z": 1}, "class 'z' is in val but absent"),
     "two folders for val": ({"train/a": 2, "train/b": 2, "val/a": 1, "valid/a": 1}, "several folders for the split"),
+    "a stranger beside the splits": (
+        {"train/a": 2, "train/b": 2, "val/a": 1, "unlabelled": 3},
+        "'unlabelled' beside them",
+    ),
     "nothing to validate": ({"a": 1, "b": 1}, "left for validation"),
 }
 

@@ -98,3 +98,16 @@ def test_truncated_raises(tmp_path):
     (tmp_path / "a.jpg").write_bytes(buffer.getvalue()[:-800])
     with pytest.raises(OSError, match="truncated"):
         load_rgb(tmp_path / "a.jpg")
+
+
+def test_damaged_exif_does_not_cost_the_image(tmp_path, monkeypatch):
+    import struct
+
+    from PIL import ImageOps
+
+    def broken(image):
+        raise struct.error("unpack requires a buffer")
+
+    path = save(Image.new("RGB", (8, 8), RED), tmp_path / "a.png")
+    monkeypatch.setattr(ImageOps, "exif_transpose", broken)
+    assert tuple(middle(path)) == RED

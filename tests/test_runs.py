@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torchvision.models import mobilenet_v2
 
+from tl_lightning.backbones import Backbone
 from tl_lightning.data.images import load_rgb
 from tl_lightning.data.transforms import eval_transform
 from tl_lightning.errors import UserError
@@ -63,7 +64,7 @@ def test_every_option_trains_a_batch(option, configure):
     assert parts.trainer.global_step == 6
 
 
-def test_experiments_and_every_group_file_is_short():
+def test_every_group_file_is_short():
     files = [f for f in conf_dir().rglob("*.yaml") if f.parent != conf_dir() and "hydra" not in f.parts]
     assert len(files) >= 45
     for file in files:
@@ -153,8 +154,68 @@ def test_early_features_and_mlp_reload(configure, tmp_path):
 def test_checkpoints_hold_plain_values_only(finished):
     _, run = finished
     for name in ("best", "last"):
-        loaded = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        assert loaded["hyper_parameters"] == {} if "hyper_parameters" in loaded else True
+        loaded = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)  # refuses all but plain values
+        assert "backbone.net.features.0.0.weight" in loaded["state_dict"]
+        assert not loaded.get("hyper_parameters")
+    assert loaded["epoch"] == 1  # last.ckpt is of the last epoch
+
+
+def test_the_model_is_of_the_best_epoch(configure, tmp_path):
+    """With the worst loss declared the best, the first epoch wins: scores and model must be of its checkpoint."""
+    cfg = configure(*SMALL, "strategy=feature_extraction", "trainer.max_epochs=3", "callbacks.best.monitor=val/loss",
+                    "callbacks.best.mode=max", "optimizer.lr=0.1", run="best")  # fmt: skip
+    metrics = train(cfg)
+    run = tmp_path / "best"
+    best, last = (torch.load(run / "checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("best", "last"))
+    written = load_file(run / "model.safetensors")["head.1.weight"]
+    assert torch.equal(written, best["state_dict"]["head.1.weight"])
+    assert not torch.equal(written, last["state_dict"]["head.1.weight"])
+    assert metrics["best/epoch"] == best["epoch"] < 2
+    with (run / "metrics.csv").open() as file:
+        losses = [float(r["val/loss"]) for r in csv.DictReader(file) if r["val/loss"]]
+    assert len(losses) == 3  # the final scoring adds no point to the curves
+    assert metrics["val/loss"] == pytest.approx(max(losses), rel=1e-4)
+    assert metrics["final/loss"] == pytest.approx(losses[-1], rel=1e-4)
+
+
+def test_compile_and_channels_last_are_applied(configure, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Backbone, "compile", lambda self, backend: asked.append(backend))
+    parts = build(configure(*SMALL, "trainer.compile=aot_eager"))
+    assert asked == ["aot_eager"]
+    weight = parts.module.backbone.net.features[1].conv[0][0].weight
+    first = parts.module.backbone.net.features[0][0].weight
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert weight.shape[1] == 1
+    with pytest.raises(UserError, match=r"trainer.compile=inductr: did you mean inductor"):
+        build(configure(*SMALL, "trainer.compile=inductr"))
+
+
+BAD_VALUES = ["data.batch_size=2.5", "data.workers=-1", "seed=null", "label_smoothing=2", "augment.min_scale=2",
+              "strategy.speed=abc", "trainer.log_every_n_steps=0", "trainer.accumulate_grad_batches=0",
+              "data.max_per_class=0", "trainer.strategy=finetune_top", "+trainer.foo=1", "+optimizer.foo=1",
+              "backbone.image_size=64.5", "schedule.warmup=2", "+trainer.limit_val_batches=0", "data.sampler=fair",
+              "+trainer.check_val_every_n_epoch=2", "trainer.devices=0", "trainer.strategy=fsdp",
+              "data.class_weights={darker: 2}", "+strategy.foo=1", "optimizer.lr=-1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", BAD_VALUES)
+def test_bad_values_are_user_errors_before_training(override, configure):
+    with pytest.raises(UserError) as caught:
+        build(configure(*SMALL, override))
+    assert "\n" not in str(caught.value)
+
+
+def test_fast_dev_run_works_with_phases(configure):
+    parts = build(configure(*SMALL, "strategy=lp_ft", "trainer.max_epochs=5", "+trainer.fast_dev_run=true"))
+    parts.trainer.fit(parts.module, datamodule=parts.data)
+    assert parts.trainer.global_step == 1
+
+
+def test_a_cosine_head_does_not_stop_the_next_run(configure, tmp_path):
+    train(configure(*SMALL, "head=cosine", run="cosine"))
+    weights = f"backbone.weights={tmp_path}/cosine/model.safetensors"
+    assert train(configure("backbone=mobilenet_v2", weights, "backbone.image_size=32", run="next"))["epochs"] == 1
 
 
 def test_equal_seeds_give_equal_models(configure):
