@@ -244,9 +244,17 @@ def test_early_stopping_waits_for_the_last_phase(configure):
     assert metrics["epochs"] == 3 + 2  # the first check of the last phase sets the mark, the second stops
 
 
-def test_configuration_cannot_build_strangers():
-    with pytest.raises(UserError, match=r"'os.system' may not be built"):
-        instantiate(OmegaConf.create({"a": [{"_target_": "os.system", "command": "true"}]}))
+@pytest.mark.parametrize("target", ["os.system", "tl_lightning.paths.os.system", "torch.optim.lr_scheduler.partial"])
+def test_configuration_cannot_build_strangers(target):
+    with pytest.raises(UserError, match=f"'{target}' may not be built"):
+        instantiate(OmegaConf.create({"a": [{"_target_": target, "command": "true"}]}))
+
+
+def test_every_experiment_composes(configure):
+    found = choices("experiment")
+    assert len(found) == 1
+    for name in found:
+        assert configure(f"experiment={name}").strategy._target_.startswith("tl_lightning.strategies.")
 
 
 def test_gpu_asked_for_where_there_is_none(configure, monkeypatch):
