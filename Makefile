@@ -11,6 +11,7 @@ help: ## Show this list
 install: $(INSTALLED) ## Make .venv with the package and its development tools
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into .venv: some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	@touch $@

@@ -80,7 +80,10 @@ def test_bad_words_name_the_nearest(photos, tmp_path):
     refused(tl("backbone=resnet5", root, cwd=tmp_path), "no backbone 'resnet5'", "did you mean", "resnet50")
     refused(tl("strategy=finetune", root, cwd=tmp_path), "no strategy 'finetune'", "finetune_top")
     refused(tl("-m", "strategy=lp_ft,lp_tf", root, cwd=tmp_path), "no strategy 'lp_tf'", "lp_ft")
-    refused(tl("data.rot=x", cwd=tmp_path), "Could not override 'data.rot'", "--help")
+    refused(tl("data.rot=x", cwd=tmp_path), "there is no option 'data.rot'", "did you mean data.root", "--cfg job")
+    refused(tl("lr=1", cwd=tmp_path), "there is no option 'lr': did you mean optimizer.lr")
+    refused(tl("strategy.stages=2", cwd=tmp_path), "it belongs to strategy=finetune_top")
+    refused(tl("+startegy=lp_ft", cwd=tmp_path), "there is no option 'startegy': did you mean strategy")
     refused(tl("data=image_folder", cwd=tmp_path), "data.root")
 
 
@@ -93,6 +96,10 @@ def test_bad_folders_and_values(photos, tmp_path):
     refused(tl(*quick, "data.batch_size=999", cwd=tmp_path), "data.batch_size=999: there are 20 training images")
     refused(tl(*quick, "backbone.weights=gone.pth", cwd=tmp_path), "weights file gone.pth does not exist")
     refused(tl(*quick, "trainer.max_epochs=two", cwd=tmp_path), "trainer.max_epochs")
+    download = tl(*quick, "backbone.weights=DEFAULT", "hydra.run.dir=refused", cwd=tmp_path)
+    download.stderr = download.stderr.strip().splitlines()[-1]  # torch says first what it downloads
+    refused(download, "cannot be downloaded", "put the file at", "backbone.weights=null")
+    assert not (tmp_path / "refused").exists()  # a refused run leaves no folder
     refused(tl(*quick, "head.dropout=2", cwd=tmp_path), "head: dropout probability")
     refused(tl(*quick, "trainer.precision=fp17", cwd=tmp_path), "trainer:", "fp17")
     refused(tl(*quick, "backbone.name=resnet50x", cwd=tmp_path), "resnet50x")
@@ -158,22 +165,39 @@ def test_resume_continues_in_the_same_folder(photos, tmp_path):
     assert not (tmp_path / "mooved").exists()
 
 
-def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
-    command = [sys.executable, str(REPO / "train.py"), *QUICK, f"data.root={photos}", "trainer.max_epochs=500",
-               "hydra.run.dir=stopped", "callbacks.early_stopping=null"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    checkpoint, deadline = tmp_path / "stopped" / "checkpoints" / "last.ckpt", time.monotonic() + 120
-    while not checkpoint.exists() and time.monotonic() < deadline:
+def interrupted(arguments, cwd, when):
+    """Ctrl-C once `when` exists: exit code, stdout, stderr. Background shells ignore SIGINT, which is undone here."""
+    listen = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    command = [sys.executable, str(REPO / "train.py"), *arguments]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **listen)
+    deadline = time.monotonic() + 120
+    while not list(cwd.glob(when)) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "stopped by hand; go on with: python train.py resume=" in errors
-    assert "Traceback" not in errors
-    epochs = 1 + max(int(line.split()[1]) for line in _.splitlines() if line.startswith("epoch"))
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+LONG = [*QUICK, "trainer.max_epochs=500", "callbacks.early_stopping=null"]
+
+
+def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
+    arguments = [*LONG, f"data.root={photos}", "hydra.run.dir=stopped"]
+    code, output, errors = interrupted(arguments, tmp_path, "stopped/checkpoints/last.ckpt")
+    assert code == 1
+    assert errors.startswith("stopped by hand; go on with: python train.py resume=")
+    epochs = 1 + max(int(line.split()[1]) for line in output.splitlines() if line.startswith("epoch"))
     resumed = tl("resume=stopped", f"trainer.max_epochs={epochs + 2}", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_sweep_stopped_by_hand_stops(photos, tmp_path):
+    arguments = ["-m", *LONG, f"data.root={photos}", "seed=0,1"]
+    code, _, errors = interrupted(arguments, tmp_path, "multirun/*/*/0/checkpoints/last.ckpt")
+    assert code == 1
+    assert errors.startswith("stopped by hand; go on with")
+    assert not list(tmp_path.glob("multirun/*/*/1"))
 
 
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]

@@ -31,6 +31,7 @@ def test_tensorboard_holds_curves_pictures_and_tables(events):
     assert set(tags["images"]) >= {"train/images", "val/confusion"}
     assert "phase/text_summary" in tags["tensors"]
     assert "_hparams_/session_start_info" in events.summary_metadata
+    assert "score/val_accuracy" in tags["scalars"]
     # the stem is frozen in the first phase and learns in the second
     rates = [(e.step, e.value) for e in events.Scalars("rate/stem")]
     assert rates[0][1] == 0.0

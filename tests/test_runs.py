@@ -125,9 +125,13 @@ def test_model_files_serve_plain_torchvision(finished):
     _, run = finished
     facts = json.loads((run / "model.json").read_text())
     state = load_file(run / "model.safetensors")
-    missing, unexpected = mobilenet_v2().load_state_dict(state, strict=False)
-    assert missing == ["classifier.1.weight", "classifier.1.bias"]
-    assert unexpected == ["head.1.bias", "head.1.weight"]
+    plain = mobilenet_v2()  # as the README does it
+    plain.classifier[1] = torch.nn.Linear(1280, len(state["head.1.bias"]))
+    state["classifier.1.weight"], state["classifier.1.bias"] = state.pop("head.1.weight"), state.pop("head.1.bias")
+    plain.load_state_dict(state)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(images), load_model(run)[0](images))
     assert facts["strategy"]["_target_"].endswith("FinetuneTop")
     assert facts["strategy"]["speed"] == 1.0  # as it was followed, on random weights
     assert facts["preprocessing"]["size"] == 32
@@ -176,6 +180,17 @@ def test_the_model_is_of_the_best_epoch(configure, tmp_path):
     assert len(losses) == 3  # the final scoring adds no point to the curves
     assert metrics["val/loss"] == pytest.approx(max(losses), rel=1e-4)
     assert metrics["final/loss"] == pytest.approx(losses[-1], rel=1e-4)
+
+
+def test_ties_go_to_the_later_epoch(configure, tmp_path):
+    """A head that learns next to nothing guesses alike in every epoch."""
+    metrics = train(
+        configure(*SMALL, "strategy=feature_extraction", "trainer.max_epochs=3", "optimizer.lr=1e-9", run="tie")
+    )
+    with (tmp_path / "tie" / "metrics.csv").open() as file:
+        accuracies = {r["val/accuracy"] for r in csv.DictReader(file) if r["val/accuracy"]}
+    assert len(accuracies) == 1
+    assert metrics["best/epoch"] == 2
 
 
 def test_compile_and_channels_last_are_applied(configure, monkeypatch):

@@ -80,8 +80,6 @@ def load(entry: WeightsEnum, path: Path | None) -> dict[str, Tensor]:
 
 def _download(entry: WeightsEnum) -> Mapping[str, Tensor]:
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-    if not target.exists():
-        log.info(f"downloading {entry} ({entry.meta.get('_file_size', '?')} MB) from {entry.url}")
     try:
         state: Mapping[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:

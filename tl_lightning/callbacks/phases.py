@@ -30,6 +30,7 @@ class Phases(Callback):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._applied: int | None = None
+        self._announced: int | None = None
         self._momenta: dict[_BatchNorm, float | None] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -48,9 +49,9 @@ class Phases(Callback):
         if index != self._applied:
             _rewrap(trainer)
             torch._dynamo.reset()  # compiled code may have been guarded on the old set (pytorch#139476)
-        if index != self._applied or epoch == 0:
+        if index != self._announced:
             self._announce(trainer, module, index)
-        self._applied = index
+        self._applied = self._announced = index
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int

@@ -93,7 +93,7 @@ def _checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
         raise UserError(f"none of the {len(items)} images under {root} can be read")
     if faults:
         log.warning(f"skipped {len(faults)} unreadable of {len(items)} images; splits.csv names them")
-    return [Item(i.path, i.label, i.split, faults.get(i.path, "")) for i in items]
+    return [Item(i.path, i.label, "", faults[i.path]) if i.path in faults else i for i in items]
 
 
 def _divided(items: Sequence[Item], val_fraction: float, test_fraction: float, seed: int) -> list[Item]:

@@ -17,7 +17,7 @@ _COLUMNS = ("path", "split", "class", "skipped")
 
 @dataclass(frozen=True)
 class Item:
-    """One image: path relative to the root, class name, split, and why it is skipped (empty: it is used)."""
+    """One image: path relative to the root, class name, split, and why it is in none (empty: it is used)."""
 
     path: str
     label: str
@@ -71,7 +71,7 @@ def read(path: Path, exists: Callable[[str], bool]) -> list[Item]:
     if short := [i for i, row in enumerate(rows, 1) if len(row) != len(_COLUMNS)]:
         raise UserError(f"data.splits={path}: line {short[0]} has not the {len(_COLUMNS)} columns of the first")
     items = [Item(path=r[0], split=r[1], label=r[2], skipped=r[3]) for r in rows[1:]]
-    if strange := {i.split for i in items} - set(SPLITS):
+    if strange := {i.split for i in items if not i.skipped} - set(SPLITS):
         raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
     if gone := [i.path for i in items if not i.skipped and not exists(i.path)]:
         raise UserError(

@@ -25,7 +25,7 @@ class EpochLines(Callback):
         """Log the line."""
         values = {k: float(v) for k, v in trainer.callback_metrics.items()}
         shown = {
-            "loss": "train/loss_epoch",
+            "train loss": "train/loss_epoch",
             "val loss": "val/loss",
             "accuracy": "val/accuracy",
             "macro-F1": "val/macro_f1",

@@ -132,7 +132,7 @@ def refusing(group: str) -> Iterator[None]:
         raise
     except (TypeError, ValueError, ArithmeticError, MisconfigurationException, InstantiationException) as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        while cause.__cause__ is not None and not isinstance(cause, UserError):
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from error

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tl_lightning.errors import UserError
+from tl_lightning.errors import UserError, nearest
 
 # key: (type, lowest, highest or None); a key that a configuration has not, or that is null where it may, is passed.
 _NUMBERS: dict[str, tuple[type, float, float | None]] = {
@@ -30,6 +30,10 @@ _NUMBERS: dict[str, tuple[type, float, float | None]] = {
     "augment.flip": (float, 0, 1),
     "augment.erasing": (float, 0, 1),
 }
+_KEYS = {
+    "backbone", "data", "strategy", "head", "optimizer", "schedule", "augment", "callbacks", "logger", "trainer",
+    "experiment", "seed", "label_smoothing", "resume", "debug", "run_dir",
+}  # fmt: skip
 _MAY_BE_NULL = {"data.workers", "data.max_per_class", "strategy.speed", "strategy.decay", "augment.min_scale"}
 
 
@@ -37,6 +41,8 @@ def check(cfg: DictConfig) -> None:
     """UserError for a value that is missing, of the wrong kind or out of bounds."""
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} must be given: {missing[0]}=...")
+    if strange := sorted(set(cfg) - _KEYS):
+        raise UserError(f"there is no option '{strange[0]}': {nearest(str(strange[0]), sorted(_KEYS))}")
     for key, bounds in _NUMBERS.items():
         group, _, name = key.rpartition(".")
         node: Any = cfg[group] if group else cfg

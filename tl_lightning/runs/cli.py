@@ -5,8 +5,10 @@ torch is imported by the run itself, so that --help and --cfg answer at once.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +28,6 @@ from tl_lightning.errors import UserError, nearest
 
 _PATHS = ("data.root", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
 _HINTS = {
-    "Could not override": "; python train.py --help lists the options, and +key=value adds one that is not listed",
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
     "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
 }
@@ -77,15 +79,24 @@ def _one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        print("error: stopped by hand", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(stop or "stopped by hand", file=sys.stderr)
         sys.exit(1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sweeping = {"-m", "--multirun"} & set(sys.argv) and HydraConfig.initialized()
         if sweeping or "debug=true" in sys.argv:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
+        _leave_no_empty_run()
         sys.exit(1)
+
+
+def _leave_no_empty_run() -> None:
+    """Remove the folder of a run that was refused before it wrote anything of its own."""
+    if HydraConfig.initialized():
+        run = Path(HydraConfig.get().runtime.output_dir)
+        if {p.name for p in run.iterdir()} <= {".hydra", "train.log"}:
+            shutil.rmtree(run)
 
 
 def _hydra_dir(resume: str | None) -> str:
@@ -157,4 +168,27 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         return f"{str(error).splitlines()[0]} {nearest(str(error.missing_cfg_file), error.options)}"
     first = str(error).strip().splitlines()[0].rstrip(".")
+    if match := re.match(r"Could not override '(.+)'", first):
+        return f"there is no option '{match[1]}'{_near_key(match[1])}; python train.py --cfg job lists them all"
     return first + next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
+
+
+def _near_key(key: str) -> str:
+    """Where an option that is not in this composition can be found, or what its name may have been meant to be."""
+    group, _, name = key.partition(".")
+    owners = [o for o in choices(group) if name in OmegaConf.load(conf_dir() / group / f"{o}.yaml")] if name else []
+    if owners:
+        return f" in what is chosen: it belongs to {group}={' or '.join(owners)}"
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        keys = list(_keys(hydra.compose("train")))
+    same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = same or difflib.get_close_matches(key, keys, n=3, cutoff=0.7)
+    return f": did you mean {' or '.join(close[:3])}?" if close else ""
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in map(str, node):
+        yield prefix + name
+        if OmegaConf.is_dict(node._get_node(name)):
+            yield from _keys(node[name], f"{prefix}{name}.")

@@ -12,9 +12,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from tl_lightning.errors import UserError
 from tl_lightning.runs import record
 from tl_lightning.runs.build import Parts, build
 from tl_lightning.runs.ranks import following
@@ -24,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
-    """Build, fit, score, write; gives the contents of metrics.json. Raises UserError on bad input."""
+    """Build, fit, score, write; gives the contents of metrics.json.
+
+    Raises UserError on bad input, KeyboardInterrupt when stopped by hand.
+    """
     started = time.perf_counter()
     _quiet()
     checkpoint = None
@@ -54,7 +56,7 @@ def _fit(parts: Parts, run: Path, checkpoint: str | None) -> float:
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         kept = (run / "checkpoints" / "last.ckpt").is_file()
         way = f"go on with: python train.py resume={run}" if kept else "no epoch was finished to go on from"
-        raise UserError(f"stopped by hand; {way}") from stop
+        raise KeyboardInterrupt(f"stopped by hand; {way}") from stop  # an interrupt ends a sweep, too
     return time.perf_counter() - started
 
 
@@ -69,6 +71,8 @@ def _scores(parts: Parts) -> dict[str, float]:
         best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
         best_epoch = int(best["epoch"])
+    if trainer.progress_bar_callback:
+        trainer.progress_bar_callback.disable()
     loggers, trainer.loggers = trainer.loggers, []  # no epoch: it would be one more point on the curves
     scores = dict(trainer.validate(module, datamodule=parts.data, verbose=False)[0])
     trainer.loggers = loggers
@@ -89,7 +93,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Only what concerns the user reaches the terminal."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
         "does not have many workers",  # the loader knows the cores at hand
@@ -111,6 +115,8 @@ def _introduce(cfg: DictConfig, parts: Parts) -> None:
     pixels = f"{train_size} px" + (f", evaluated at {eval_size}" if eval_size != train_size else "")
     log.info(f"backbone  {cfg.backbone.name}, {weights}, {pixels}")
     log.info(f"strategy  {parts.strategy}")
+    if not backbone.pretrained and not all(parts.module.plan.learns_ever(s) for s in backbone.stage_names):
+        log.warning("frozen stages keep their random weights: strategy=finetune_all trains them all")
     log.info(f"run       {cfg.run_dir}")
 
 
@@ -126,22 +132,16 @@ def _conclude(run: Path, metrics: dict[str, Any]) -> None:
 
 
 def _log_hparams(cfg: DictConfig, parts: Parts, metrics: dict[str, Any]) -> None:
-    """The choices of this run beside its scores, for TensorBoard's HPARAMS page."""
+    """The choices of this run beside its scores; TensorBoard's HPARAMS page shows the first five, by name."""
     chosen = {
-        "backbone": cfg.backbone.name,
-        "weights": str(cfg.backbone.weights),
-        "image_size": parts.module.backbone.input.size,
-        "strategy": str(parts.strategy),
-        "head": cfg.head._target_.rpartition(".")[2],
-        "optimizer": cfg.optimizer._target_.rpartition(".")[2],
+        "backbone": cfg.backbone.name if parts.module.backbone.pretrained else f"{cfg.backbone.name}, random weights",
         "lr": cfg.optimizer.lr,
-        "augment": str(OmegaConf.to_container(cfg.augment)),
-        "data": cfg.data.root,
-        "batch_size": cfg.data.batch_size,
-        "max_epochs": cfg.trainer.max_epochs,
         "seed": cfg.seed,
+        "strategy": str(parts.strategy),
+        "words": HydraConfig.get().job.override_dirname if HydraConfig.initialized() else "",
     }
-    scores = {f"best/{k}": metrics[k] for k in ("val/accuracy", "val/macro_f1", "test/accuracy") if k in metrics}
+    named = {"val_accuracy": "val/accuracy", "val_macro_f1": "val/macro_f1", "test_accuracy": "test/accuracy"}
+    scores = {f"score/{name}": metrics[key] for name, key in named.items() if key in metrics}
     for logger in parts.trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(chosen, scores)
