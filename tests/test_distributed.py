@@ -41,7 +41,7 @@ def test_two_processes_hold_equal_weights_after_every_phase_and_learn_like_one(r
 
 
 def test_without_wrapping_again_the_ranks_would_drift_apart(photos, tmp_path):
-    """The control: what Lightning's own fine-tuning callback does (its issue 20340)."""
+    """The control: what Lightning's own fine-tuning callback does (pytorch-lightning#20340)."""
     first, second = train(photos, tmp_path / "drift", 2, rewrap=False)
     assert difference(first["epochs"][0], second["epochs"][0]) == 0
     assert difference(first["epochs"][3], second["epochs"][3]) > 0

@@ -162,7 +162,7 @@ def _as_markdown(rows: list[tuple[str, str, str, str, str]]) -> str:
 
 
 def _rewrap(trainer: L.Trainer) -> None:
-    """Wrap again: DDP averages only what had gradients when it wrapped (Lightning issue 20340)."""
+    """Wrap again: DDP averages only what had gradients when it wrapped (pytorch-lightning#20340)."""
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy):
         module = strategy.lightning_module
