@@ -93,7 +93,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Only what concerns the user reaches the terminal."""
-    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
+    for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
         "does not have many workers",  # the loader knows the cores at hand
