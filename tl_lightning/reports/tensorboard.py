@@ -61,7 +61,7 @@ def rates(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
 def confusion_figure(counts: Tensor, classes: tuple[str, ...]) -> Figure:
     """A picture of a confusion matrix (C, C): shade by share of the true class, counts written in up to 30 classes."""
     n = len(classes)
-    side = min(16.0, max(4.0, 0.45 * n + 2))
+    side = min(14.0, max(3.0, 0.34 * n + 1.1))  # in inches: letters stay large in a small card
     figure = Figure(figsize=(side, side), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
