@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,8 +19,6 @@ from tl_lightning.data.sampling import EpochSampler, EvalBatches, Key, balancing
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
 
-log = logging.getLogger(__name__)
-
 
 class Images(Dataset[tuple[Tensor, int]]):
     """Decoded, transformed images; asked for by (index, seed of the random transform)."""
@@ -36,7 +33,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         index, seed = key
         path, label = self.items[index]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # not a GPU's, whose state is not forked
             return self.transform(load_rgb(path)), label
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from tl_lightning.module import TransferModule
 from tl_lightning.reports.tensorboard import Report
 from tl_lightning.runs import checks
 from tl_lightning.strategies.plan import Facts, Strategy
-
-log = logging.getLogger(__name__)
 
 # What a configuration may build. A run's config.yaml may come from somebody else: it must not call anything.
 _ALLOWED = ("tl_lightning.", "torch.optim.", "lightning.pytorch.callbacks.", "lightning.pytorch.loggers.")
