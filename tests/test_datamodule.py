@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 
 from tests.conftest import write_image
 from tests.tiny import INPUT, tiny_data
-from tl_lightning.data import datamodule, transforms
+from tl_lightning import cores
+from tl_lightning.data import datamodule, loading, transforms
 from tl_lightning.data.sampling import EpochSampler, EvalBatches
 from tl_lightning.data.transforms import Augment
 from tl_lightning.errors import UserError
@@ -187,11 +188,25 @@ def test_batch_larger_than_the_train_set(uneven):
         tiny_data(uneven, sampler="fair")
 
 
-def test_workers_follow_the_affinity(monkeypatch):
-    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    assert datamodule.default_workers() == 5
-    monkeypatch.setattr(datamodule.os, "sched_getaffinity", lambda pid: {0}, raising=False)
-    assert datamodule.default_workers() == 1
+@pytest.mark.parametrize(("seconds", "cores", "workers"), [(0.0, 6, 0), (0.002, 6, 2), (0.1, 6, 5), (0.1, 1, 1)])
+def test_workers_follow_the_time_that_an_image_takes(seconds, cores, workers, uneven, monkeypatch):
+    """100 images a second for each core: 0.1 s an image keep all cores but one busy, 2 ms two of six."""
+    clock = [0.0]
+    monkeypatch.setattr(loading.cores, "usable", lambda: cores)
+    monkeypatch.setattr(loading.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(loading.torch.cuda, "is_available", lambda: False)
+    images = tiny_data(uneven).images("train", transforms.eval_transform(INPUT))
+    monkeypatch.setattr(loading.Images, "__getitem__", lambda self, key: clock.append(clock.pop() + seconds))
+    assert loading.enough_workers(images) == (workers, pytest.approx(seconds))
+
+
+def test_cores_follow_the_affinity_and_the_quota(monkeypatch, tmp_path):
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    assert cores.usable() == 6
+    for text, expected in (("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(text)
+        assert cores.usable() == expected
 
 
 def test_digits_are_written_once_whole_and_stratified():

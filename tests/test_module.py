@@ -24,7 +24,7 @@ def test_training_loss_smooths_labels_and_weighs_classes(photos):
     module, _ = probe(photos, class_weights=weights, label_smoothing=0.2)
     module.eval()
     torch.nn.init.normal_(module.head[1].weight)
-    module.log = lambda *args, **kwargs: None
+    module._record = lambda *args: None  # writes to a trainer that is not here
     images, labels = torch.randn(6, 3, 16, 16), torch.tensor([0, 0, 1, 0, 1, 1])
     log_p = module(images).log_softmax(1)
     smooth = F.one_hot(labels, 2) * 0.8 + 0.2 / 2

@@ -26,7 +26,7 @@ OPTIONS = [f"{g}={o}" for g in ("head", "augment", "optimizer", "schedule", "str
 
 
 def test_the_lists_are_whole():
-    assert (len(BACKBONES), len(STRATEGIES), len(HEADS), len(OPTIONS)) == (22, 6, 3, 17)
+    assert (len(BACKBONES), len(STRATEGIES), len(HEADS), len(OPTIONS)) == (22, 7, 3, 18)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -59,16 +59,16 @@ def test_every_backbone_trains_a_batch(name, configure):
 def test_every_option_trains_a_batch(option, configure):
     """One batch an epoch, and epochs enough for a phase per stage."""
     limits = ["+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "trainer.max_epochs=6"]
-    parts = build(configure(*SMALL, option, "callbacks=none", *limits))
-    parts.trainer.fit(parts.module, datamodule=parts.data)
-    assert parts.trainer.global_step == 6
+    metrics = train(configure(*SMALL, option, "callbacks=none", *limits))
+    assert metrics["epochs"] == (0 if option == "strategy=linear_probe" else 6)
+    assert metrics["params/trainable"] >= 1282
 
 
 def test_every_group_file_is_short():
     files = [f for f in conf_dir().rglob("*.yaml") if f.parent != conf_dir() and "hydra" not in f.parts]
     assert len(files) >= 45
     for file in files:
-        assert len(file.read_text().splitlines()) <= 18, file
+        assert len(file.read_text().splitlines()) <= 19, file
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tl_lightning.strategies import (
     FinetuneAll,
     FinetuneTop,
     GradualUnfreeze,
+    LinearProbe,
     LpFt,
     Phase,
     Plan,
@@ -66,7 +67,27 @@ def test_gradual_unfreeze():
 
 
 def test_lp_ft():
-    assert speeds(LpFt(decay=1.0)) == [[0, 0, 0, 0, 0, 1], [0.1] * 5 + [1]]
+    """From a solved head everything learns at once; with epochs for the head, it learns first."""
+    assert speeds(LpFt(decay=1.0)) == [[0.1] * 5 + [1]]
+    assert speeds(LpFt(head_epochs=2, decay=1.0)) == [[0, 0, 0, 0, 0, 1], [0.1] * 5 + [1]]
+    solved = [LpFt(head_epochs=n).given(PRETRAINED).plan(STAGES).solve for n in (0, 2)]
+    assert solved == [True, False]
+
+
+def test_linear_probe_has_no_epochs_but_a_head_to_find():
+    plan = LinearProbe().plan(STAGES)
+    assert (plan.phases, plan.solve, plan.boundary) == ((), True, 5)
+    assert [plan.learns_ever(n) for n in (*STAGES, "head")] == [False] * 5 + [True]
+    with pytest.raises(ValueError, match="needs phases"):
+        Plan(STAGES, ())
+
+
+def test_the_boundary_is_the_lowest_stage_that_ever_moves():
+    found = {
+        s: s.given(PRETRAINED).plan(STAGES).boundary
+        for s in (FeatureExtraction(), FinetuneTop(stages=1), FinetuneTop(stages=2), FinetuneAll(), GradualUnfreeze())
+    }
+    assert list(found.values()) == [5, 4, 3, 0, 0]
 
 
 @pytest.mark.parametrize("stages", [0, 6])

@@ -47,7 +47,7 @@ class ImageInput:
         """(N, 3, H, W) uint8 to float32 of zero mean and unit spread, in one step on the images' device."""
         mean = images.new_tensor(self.mean, dtype=images.float().dtype).view(-1, 1, 1) * 255
         std = images.new_tensor(self.std, dtype=mean.dtype).view(-1, 1, 1) * 255
-        return (images.float() - mean) / std
+        return images.float().sub_(mean).div_(std) if not images.is_floating_point() else (images - mean) / std
 
     def restore(self, images: Tensor) -> Tensor:
         """The inverse of `normalise`, as floats in [0, 1]: for pictures that people look at."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
+import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -46,23 +47,27 @@ class TransferModule(L.LightningModule):
             raise ValueError(f"the plan is for stages {plan.stages}, the backbone has {backbone.stage_names}")
         self.backbone, self.head, self.plan = backbone, head, plan
         self.classes, self.make_optimizer, self.schedule = tuple(classes), optimizer, schedule
-        self.label_smoothing = label_smoothing
+        self.entry = 0  # the stage at which batches enter: higher where others compute what lies below
+        self._owners: list[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]] | None = None
+        self.label_smoothing, self._loss_sum = label_smoothing, torch.zeros(())
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
         scores = metrics.classification(classes)
         self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
         self.val_confusion, self.test_confusion = metrics.confusion(classes), metrics.confusion(classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images to (N, C) logits."""
-        logits: Tensor = self.head(self.backbone(images.to(self.dtype)))  # bf16-true holds all parameters in bf16
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W), or what enters at stage `entry`, to (N, C) logits."""
+        logits: Tensor = self.head(self.backbone(x.to(self.dtype), self.entry))  # bf16-true holds parameters in bf16
         return logits
 
-    def owners(self) -> Iterator[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]]:
-        """(name, named parameters, modules) of every stage in order, then of the head."""
-        for stage in self.backbone.stages:
-            yield stage.name, list(self.backbone.stage_parameters(stage)), list(self.backbone.stage_modules(stage))
-        yield HEAD, list(self.head.named_parameters()), list(self.head.modules())
+    def owners(self) -> list[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]]:
+        """(name, named parameters, modules) of every stage in order, then of the head; looked up once."""
+        if self._owners is None:
+            net = self.backbone
+            stages = [(s.name, list(net.stage_parameters(s)), list(net.stage_modules(s))) for s in net.stages]
+            self._owners = [*stages, (HEAD, list(self.head.named_parameters()), list(self.head.modules()))]
+        return self._owners
 
     def sizes(self) -> tuple[int, int]:
         """Number of parameters, and of those that learn in some phase."""
@@ -74,8 +79,17 @@ class TransferModule(L.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
+        self._record(loss.detach(), batch_idx)
         return loss
+
+    def _record(self, loss: Tensor, batch_idx: int) -> None:
+        """The loss now and then, and its mean over the epoch: no step waits for the device or for other ranks."""
+        self._loss_sum = loss if batch_idx == 0 else self._loss_sum + loss
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/loss_step", loss, on_step=True, on_epoch=False)
+        if self.trainer.is_last_batch:
+            mean = self._loss_sum / (batch_idx + 1)
+            self.log("train/loss_epoch", mean, on_step=False, on_epoch=True, sync_dist=True)
 
     def meters(self, split: str) -> tuple[MetricCollection, MulticlassConfusionMatrix]:
         """Scores and confusion matrix of "val" or "test", holding what has been counted since the last report."""

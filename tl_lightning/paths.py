@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from tl_lightning.errors import UserError
+
 
 def cache_dir() -> Path:
     """The folder for what can be computed again: `TL_CACHE`, else tl_lightning in the user's cache folder."""
@@ -16,3 +18,15 @@ def cache_dir() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return base / "tl_lightning"
+
+
+def cache_bytes() -> float:
+    """How much may be kept there of features and decoded images: `TL_CACHE_GB`, else 20 GB."""
+    text = os.environ.get("TL_CACHE_GB", "20")
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = -1.0
+    if not gigabytes >= 0:
+        raise UserError(f"TL_CACHE_GB={text} must be a number of gigabytes")
+    return gigabytes * 1e9

@@ -78,16 +78,24 @@ class Backbone(nn.Module):
             x = stage.run(self.net, x)
         return x
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images to (N, feature_dim) features."""
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Normalised images (N, 3, H, W), or the output of stage start-1, to (N, feature_dim) features."""
+        if start == len(self.stages):
+            return x
         if not self.taps:
-            return self.run(images)
-        x, parts = images, []
+            return self.run(x, start)
+        if start:
+            raise ValueError("the features are taken from stages that lie below the start")
+        parts = []
         for i, stage in enumerate(self.stages):
             x = stage.run(self.net, x)
             if i in self.taps:
                 parts.append(rms_normalise(self.tap(x)))
         return torch.cat(parts, 1)
+
+    def below(self, images: Tensor, boundary: int) -> Tensor:
+        """What `forward(..., start=boundary)` goes on from."""
+        return self(images) if boundary == len(self.stages) else self.run(images, 0, boundary)
 
     def tap(self, x: Tensor) -> Tensor:
         """A stage's output as one vector per image."""
@@ -109,14 +117,17 @@ class Backbone(nn.Module):
         """
         last = self.index(upto)
         widths = self._widths(last)
-        for stage in self.stages[last + 1 :]:
-            for prefix in stage.prefixes:
-                _remove(self.net, prefix)
-        short = Backbone(
-            self.net, self.stages[: last + 1], self.input, sum(widths), pool=self.pool, pretrained=self.pretrained
-        )
+        self.drop(last + 1)
+        short = Backbone(self.net, self.stages, self.input, sum(widths), pool=self.pool, pretrained=self.pretrained)
         short.taps = tuple(range(last + 1))
         return short
+
+    def drop(self, start: int) -> None:
+        """Take the stages from `start` on out of the network."""
+        for stage in self.stages[start:]:
+            for prefix in stage.prefixes:
+                _remove(self.net, prefix)
+        self.stages = self.stages[:start]
 
     @torch.no_grad()
     def _widths(self, last: int) -> list[int]:

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from tl_lightning.data import image_folder, transforms
+from tl_lightning.data import decoded, image_folder, transforms
 from tl_lightning.data.image_folder import ImageFolder
-from tl_lightning.data.images import load_rgb
-from tl_lightning.data.sampling import EpochSampler, EvalBatches, Key, balancing_weights
+from tl_lightning.data.known import stamp
+from tl_lightning.data.loading import Images, collate, enough_workers, prepared_shapes
+from tl_lightning.data.sampling import EpochSampler, EvalBatches, balancing_weights
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
 
-
-class Images(Dataset[tuple[Tensor, int]]):
-    """Decoded, transformed images; asked for by (index, seed of the random transform)."""
-
-    def __init__(self, items: list[tuple[str, int]], transform: transforms.Transform) -> None:
-        self.items, self.transform = items, transform
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        index, seed = key
-        path, label = self.items[index]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # not a GPU's, whose state is not forked
-            return self.transform(load_rgb(path)), label
+log = logging.getLogger(__name__)
 
 
 class ImageDataModule(L.LightningDataModule):
     """The splits of an image folder, in the geometry of one backbone.
 
-    `sampler`: "none" or "balanced". `workers` None: from the cores that this process may use. `seed` draws order
-    and augmentation.
+    `sampler`: "none" or "balanced". `workers` None: as many as the time that an image takes to load calls for. `seed`
+    draws order and augmentation. `cache`: where decoded images are kept, "auto", "ram", "disk" or "off". `prefix`, if
+    set, runs on every normalised batch: the frozen part of a network.
     """
 
     def __init__(
@@ -55,6 +44,8 @@ class ImageDataModule(L.LightningDataModule):
         sampler: str = "none",
         class_weights: str | Mapping[Any, float] | None = "none",
         seed: int = 0,
+        cache: str = "auto",
+        draft: bool = True,
     ) -> None:
         super().__init__()
         train = sum(folder.counts("train"))
@@ -66,14 +57,15 @@ class ImageDataModule(L.LightningDataModule):
             raise UserError(
                 "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"
             )
-        self.folder, self.input, self.batch_size, self.sampler, self.seed = folder, input, batch_size, sampler, seed
-        self.workers = default_workers() if workers is None else workers
-        self.transforms = {
-            "train": transforms.train_transform(input, augment),
-            "eval": transforms.eval_transform(input),
-        }
+        if cache not in decoded.KINDS:
+            raise UserError(f"data.cache={cache} is unknown: use {', '.join(decoded.KINDS)}")
+        self.folder, self.input, self.augment = folder, input, augment
+        self.batch_size, self.sampler, self.seed, self.workers = batch_size, sampler, seed, workers
+        self.cache, self.draft = cache, draft
         self.mix = transforms.mixing(augment, len(folder.classes))
         self.class_weights = loss_weights(class_weights, folder)
+        self.prefix: Callable[[Tensor], Tensor] | None = None
+        self.pictures: Tensor | None = None  # the first training images, as the network sees them
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,19 +79,11 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled (or balanced) batches of one size; a remainder too small for one waits for another epoch."""
-        items = self.folder.split("train")
-        weights = balancing_weights([label for _, label in items]) if self.sampler == "balanced" else None
-        order = EpochSampler(len(items), self.seed, weights)
-        if len(order) < self.batch_size:
-            raise UserError(
-                f"data.batch_size={self.batch_size}: each process has {len(order)} training images, take at most that"
-            )
-        return self._loader(
-            Images(items, self.transforms["train"]),
-            sampler=order,
-            batch_size=self.batch_size,
-            drop_last=True,
-        )
+        order = self.order()
+        keeps = transforms.shrink(self.input) if self.cache != "off" else None
+        transform = transforms.train_transform(self.input, self.augment, keeps)
+        images = self.images("train", transform)
+        return self._loader(images, sampler=order, batch_size=self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation image once."""
@@ -109,28 +93,59 @@ class ImageDataModule(L.LightningDataModule):
         """Every test image once."""
         return self._eval_loader("test")
 
+    def order(self) -> EpochSampler:
+        """In which training images are drawn. UserError if a process has fewer of them than a batch holds."""
+        labels = [label for _, label in self.folder.split("train")]
+        order = EpochSampler(len(labels), self.seed, balancing_weights(labels) if self.sampler == "balanced" else None)
+        if len(order) < self.batch_size:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: each process has {len(order)} training images, take at most that"
+            )
+        return order
+
+    def batches(self, split: str) -> EvalBatches:
+        """In which a split is evaluated: twice as many images at once as in training, for nothing is kept of them."""
+        return EvalBatches(len(self.folder.split(split)), 2 * self.batch_size)
+
     def _eval_loader(self, split: str) -> DataLoader[Any]:
-        items = self.folder.split(split)
-        batches = EvalBatches(len(items), self.batch_size)
-        return self._loader(Images(items, self.transforms["eval"]), batch_sampler=batches)
+        images = self.images(split, transforms.eval_transform(self.input))
+        return self._loader(images, batch_sampler=self.batches(split))
+
+    def images(self, split: str, transform: transforms.Transform, keep: bool = True) -> Images:
+        """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
+        slots, where = None, "off"
+        if keep and self.cache != "off":
+            stamps = [stamp(Path(path)) for path, _ in self.folder.split(split)]
+            shapes = prepared_shapes(self.folder, split, transform)
+            ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+            name = f"{transform.prepare} draft={self.draft}"
+            slots, where = decoded.keep(self.cache, name, stamps, shapes, ranks)
+        log.debug(f"decoded {split} images: {where}")
+        return Images(self.folder.split(split), transform, slots, self.draft)
 
     def _loader(self, images: Images, **order: Any) -> DataLoader[Any]:
+        if self.workers is None:
+            self.workers, per_image = enough_workers(images)
+            log.info(f"loading   {per_image * 1e3:.2g} ms an image: {self.workers or 'no'} loader processes")
         return DataLoader(
             images,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else a new iterator draws from the state that dropout draws from
+            collate_fn=collate,
             **order,
         )
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Normalise, and mix while training."""
+        """Normalise; erase and mix while training; run the frozen prefix if there is one."""
         images, labels = batch
         images = self.input.normalise(images).contiguous(memory_format=torch.channels_last)
-        if self.mix and self.trainer and self.trainer.training:
-            return self.mix(images, labels)
-        return images, labels
+        if self.trainer and self.trainer.training:
+            images = transforms.erase(images, self.augment.erasing) if self.augment.erasing else images
+            images, labels = self.mix(images, labels) if self.mix else (images, labels)
+            self.pictures = images[:16] if self.pictures is None else self.pictures
+        return (self.prefix(images) if self.prefix else images), labels
 
     def prior(self) -> Tensor:
         """Class probabilities (C,) as the training loss sees them."""
@@ -188,9 +203,3 @@ def loss_weights(choice: str | Mapping[Any, float] | None, folder: ImageFolder) 
         if weights.min() <= 0:
             raise UserError("data.class_weights must be positive")
     return weights * counts.sum() / (weights * counts).sum()
-
-
-def default_workers() -> int:
-    """Loader processes for the cores that this process may use: all but one, at least 1 and at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores - 1))

@@ -28,6 +28,10 @@ class ImageFolder:
         index = {c: i for i, c in enumerate(self.classes)}
         return [(str(self.root / i.path), index[i.label]) for i in self.items if i.split == name and not i.skipped]
 
+    def paths(self, name: str) -> list[str]:
+        """Paths of a split's usable images, relative to `root`, in the order of `split`."""
+        return [i.path for i in self.items if i.split == name and not i.skipped]
+
     def counts(self, split: str) -> list[int]:
         """Usable images of each class in a split."""
         found = Counter(i.label for i in self.items if i.split == split and not i.skipped)

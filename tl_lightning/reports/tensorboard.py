@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,20 +17,28 @@ from torchvision.utils import make_grid
 from tl_lightning import optim
 from tl_lightning.inputs import ImageInput
 from tl_lightning.module import learner
+from tl_lightning.strategies.plan import HEAD
 
 
 class Report(Callback):
-    """One rate curve per stage, the first augmented training images, and a confusion matrix per evaluation."""
+    """One rate curve per stage, the first training images, and confusion matrices.
 
-    def __init__(self, input: ImageInput, images: int = 16, every: int = 10) -> None:
-        self.input, self.images, self.every = input, images, every
+    `every`: steps between rates. `apart`: seconds between confusion matrices, which take a tenth of one to draw; the
+    last is always drawn.
+    """
+
+    def __init__(self, input: ImageInput, images: int = 16, every: int = 10, apart: float = 5.0) -> None:
+        self.input, self.images, self.every, self.apart = input, images, every, apart
+        self._drawn = float("-inf")
+        self._waiting: tuple[Tensor, int] | None = None
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Draw the images that the network is about to see, once, and log the rates."""
-        if trainer.global_step == 0 and batch_idx == 0 and isinstance(batch[0], Tensor):
-            grid = make_grid(self.input.restore(batch[0][: self.images].float()), nrow=8)
+        first = trainer.global_step + batch_idx == 0
+        if first and (pictures := _given(trainer).pictures) is not None:
+            grid = make_grid(self.input.restore(pictures[: self.images].float()), nrow=8)
             for writer in _writers(trainer):
                 writer.add_image("train/images", grid, 0)
         if batch_idx == 0 or trainer.global_step % self.every == 0:
@@ -38,24 +47,41 @@ class Report(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the validation split's confusion matrix, before the module resets it."""
-        self._draw(trainer, pl_module, "val")
+        if time.monotonic() - self._drawn >= self.apart:
+            self._draw(trainer, pl_module, "val")
+        else:
+            self._waiting = learner(pl_module).meters("val")[1].compute().cpu(), trainer.current_epoch
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last confusion matrix if it is still to come."""
+        if self._waiting:
+            self._picture(trainer, pl_module, "val", *self._waiting)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the test split's confusion matrix."""
         self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
-        module = learner(pl_module)
-        counts = module.meters(split)[1].compute().cpu()
+        counts = learner(pl_module).meters(split)[1].compute().cpu()
+        self._picture(trainer, pl_module, split, counts, trainer.current_epoch)
+
+    def _picture(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, counts: Tensor, epoch: int
+    ) -> None:
         for writer in _writers(trainer):
-            writer.add_figure(f"{split}/confusion", confusion_figure(counts, module.classes), trainer.current_epoch)
+            figure = confusion_figure(counts, learner(pl_module).classes)
+            writer.add_figure(f"{split}/confusion", figure, epoch)
+        self._drawn, self._waiting = time.monotonic(), None
+
+
+def _given(trainer: L.Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]  # set by fit, but not declared
 
 
 def rates(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
     """The rate of every stage and the head at this step; 0 for what never learns."""
     now = {optim.owner_of(g): float(g["lr"]) for g in trainer.optimizers[0].param_groups}
-    names = (name for name, _, _ in learner(pl_module).owners())
-    return {f"rate/{name}": now.get(name, 0.0) for name in names}
+    return {f"rate/{name}": now.get(name, 0.0) for name in (*learner(pl_module).plan.stages, HEAD)}
 
 
 def confusion_figure(counts: Tensor, classes: tuple[str, ...]) -> Figure:

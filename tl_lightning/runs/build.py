@@ -21,6 +21,8 @@ from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.callbacks.phases import Phases
 from tl_lightning.data.datamodule import ImageDataModule
 from tl_lightning.errors import UserError, nearest
+from tl_lightning.features import solve
+from tl_lightning.features.frozen import Frozen, Options
 from tl_lightning.module import TransferModule
 from tl_lightning.reports.tensorboard import Report
 from tl_lightning.runs import checks
@@ -38,6 +40,7 @@ class Parts:
     data: ImageDataModule
     strategy: Strategy
     trainer: L.Trainer
+    frozen: Frozen
 
 
 def instantiate(cfg: Any, *args: Any, **kwargs: Any) -> Any:
@@ -80,6 +83,8 @@ def build(cfg: DictConfig) -> Parts:
     plan = strategy.plan(backbone.stage_names)
     if not options.get("fast_dev_run"):
         plan.check_length(options["max_epochs"])
+    if plan.solve:
+        solve.linear_of(head)  # now rather than after the features are there
     make_optimizer = _made(cfg, "optimizer")
     with refusing("optimizer"):
         make_optimizer([nn.Parameter(torch.zeros(1))])  # now rather than after the data is loaded
@@ -99,7 +104,13 @@ def build(cfg: DictConfig) -> Parts:
         if backend not in torch.compiler.list_backends(exclude_tags=()):
             raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")
         module.backbone.compile(backend=backend)
-    return Parts(module, data, strategy, build_trainer(cfg, options, module))
+    frozen = Frozen(backbone, plan, data, _options(cfg))
+    return Parts(module, data, strategy, build_trainer(cfg, options, module), frozen)
+
+
+def _options(cfg: DictConfig) -> Options:
+    show = any(member is not None and "Progress" in member._target_ for member in cfg.callbacks.values())
+    return Options(cfg.cache, cfg.engine, cfg.cache_dtype, show)
 
 
 def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModule) -> L.Trainer:

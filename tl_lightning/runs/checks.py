@@ -21,7 +21,7 @@ _NUMBERS: dict[str, tuple[type, float, float | None]] = {
     "trainer.log_every_n_steps": (int, 1, None),
     "strategy.stages": (int, 1, None),
     "strategy.every": (int, 1, None),
-    "strategy.head_epochs": (int, 1, None),
+    "strategy.head_epochs": (int, 0, None),
     "strategy.speed": (float, 0, None),
     "strategy.decay": (float, 0, None),
     "optimizer.lr": (float, 0, None),
@@ -32,7 +32,7 @@ _NUMBERS: dict[str, tuple[type, float, float | None]] = {
 }
 _KEYS = {
     "backbone", "data", "strategy", "head", "optimizer", "schedule", "augment", "callbacks", "logger", "trainer",
-    "experiment", "seed", "label_smoothing", "resume", "debug", "run_dir",
+    "experiment", "seed", "label_smoothing", "cache", "cache_dtype", "engine", "resume", "debug", "run_dir",
 }  # fmt: skip
 _MAY_BE_NULL = {"data.workers", "data.max_per_class", "strategy.speed", "strategy.decay", "augment.min_scale"}
 

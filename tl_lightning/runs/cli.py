@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import tl_lightning
+from tl_lightning import cores
 from tl_lightning.errors import UserError, nearest
 
 _PATHS = ("data.root", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
@@ -61,7 +62,7 @@ def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
 
     `debug=true` shows the traceback instead.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve the loader's processes
+    cores.set_threads()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
     register_resolvers()
     sys.argv[1:] = arguments(sys.argv[1:])

@@ -23,6 +23,7 @@ _FREE = (
     "data.root",
     "data.workers",
     "callbacks.progress",
+    "engine",
 )
 
 

@@ -8,12 +8,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
+from tl_lightning.features import solve
 from tl_lightning.runs import record
 from tl_lightning.runs.build import Parts, build
 from tl_lightning.runs.ranks import following
@@ -38,8 +41,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         record.write_start(run, cfg, parts.data.folder)
         _introduce(cfg, parts)
     with following(run):
-        seconds = {"seconds/fit": _fit(parts, run, checkpoint)}
-        metrics = {**_scores(parts), **seconds, "seconds/total": time.perf_counter() - started, **_facts(parts)}
+        loaders = _prepare(parts, checkpoint)
+        seconds = {"seconds/fit": _fit(parts, loaders, run, checkpoint)}
+        metrics = {
+            **_scores(parts, loaders),
+            **seconds,
+            "seconds/total": time.perf_counter() - started,
+            **_facts(parts),
+        }
     if parts.trainer.is_global_zero:
         record.write_model(run, parts.module, parts.strategy, cfg)
         record.write_json(run / "metrics.json", metrics)
@@ -48,11 +57,34 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     return metrics
 
 
-def _fit(parts: Parts, run: Path, checkpoint: str | None) -> float:
+def _prepare(parts: Parts, checkpoint: str | None) -> L.LightningDataModule:
+    """What lies below the plan's boundary computed once, and the head solved if the plan says so; gives the batches."""
+    module, trainer = parts.module, parts.trainer
+    if checkpoint:  # what the stages below the boundary compute is that of the run, whatever the weights file holds now
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    if trainer.num_devices > 1 and trainer.accelerator.__class__.__name__ == "CPUAccelerator":
+        torch.set_num_threads(max(1, torch.get_num_threads() // trainer.num_devices))
+    device = trainer.strategy.root_device
+    loaders, module.entry = parts.frozen.loaders(device, trainer.max_epochs or 1)
+    if module.plan.solve and not checkpoint:
+        began, labels = time.perf_counter(), np.array([label for _, label in parts.data.folder.split("train")])
+        rows = parts.frozen.features(device)
+        solution = solve.solve(rows, labels, len(module.classes), module.class_weights)
+        solve.install(module.head, solution)
+        log.info(
+            f"head      solved: leave-one-out accuracy {solution.accuracy:.4f} (ridge, best of {solve.PENALTIES} "
+            f"penalties), then {solution.steps} steps of L-BFGS; {time.perf_counter() - began:.1f} s"
+        )
+    return loaders
+
+
+def _fit(parts: Parts, loaders: L.LightningDataModule, run: Path, checkpoint: str | None) -> float:
     """Train; gives the seconds it took."""
+    if not parts.module.plan.phases:
+        return 0.0
     started = time.perf_counter()
     try:
-        parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+        parts.trainer.fit(parts.module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         kept = (run / "checkpoints" / "last.ckpt").is_file()
         way = f"go on with: python train.py resume={run}" if kept else "no epoch was finished to go on from"
@@ -60,25 +92,28 @@ def _fit(parts: Parts, run: Path, checkpoint: str | None) -> float:
     return time.perf_counter() - started
 
 
-def _scores(parts: Parts) -> dict[str, float]:
+def _scores(parts: Parts, loaders: L.LightningDataModule) -> dict[str, float]:
     """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
     trainer, module = parts.trainer, parts.module
     seen = {k: float(v) for k, v in trainer.callback_metrics.items()}
     last = {f"final/{k}": seen[f"val/{k}"] for k in ("accuracy", "macro_f1", "loss") if f"val/{k}" in seen}
-    epochs, best_epoch = trainer.current_epoch, trainer.current_epoch - 1
+    epochs = trainer.current_epoch if module.plan.phases else 0
+    best: dict[str, float] = {"best/epoch": epochs - 1} if epochs else {}
     keeper = trainer.checkpoint_callback
     if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
-        best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"])
-        best_epoch = int(best["epoch"])
+        state = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+        best = {"best/epoch": int(state["epoch"])}
     if trainer.progress_bar_callback:
         trainer.progress_bar_callback.disable()
-    loggers, trainer.loggers = trainer.loggers, []  # no epoch: it would be one more point on the curves
-    scores = dict(trainer.validate(module, datamodule=parts.data, verbose=False)[0])
+    loggers = trainer.loggers
+    if epochs:
+        trainer.loggers = []  # no epoch: it would be one more point on the curves
+    scores = dict(trainer.validate(module, datamodule=loaders, verbose=False)[0])
     trainer.loggers = loggers
     if parts.data.has_test:
-        scores |= trainer.test(module, datamodule=parts.data, verbose=False)[0]
-    return {k: float(v) for k, v in scores.items()} | last | {"best/epoch": best_epoch, "epochs": epochs}
+        scores |= trainer.test(module, datamodule=loaders, verbose=False)[0]
+    return {k: float(v) for k, v in scores.items()} | last | best | {"epochs": epochs}
 
 
 def _facts(parts: Parts) -> dict[str, Any]:
@@ -124,9 +159,8 @@ def _conclude(run: Path, metrics: dict[str, Any]) -> None:
     for split in ("val", "test"):
         if f"{split}/accuracy" in metrics:
             accuracy, f1 = metrics[f"{split}/accuracy"], metrics[f"{split}/macro_f1"]
-            log.info(
-                f"{split:<9} accuracy {accuracy:.4f}  macro-F1 {f1:.4f}  (weights of epoch {metrics['best/epoch']})"
-            )
+            which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
+            log.info(f"{split:<9} accuracy {accuracy:.4f}  macro-F1 {f1:.4f}  ({which})")
     log.info(f"look with tensorboard --logdir {run}")
     log.info(str(run))
 

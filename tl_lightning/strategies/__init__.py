@@ -1,6 +1,6 @@
 """What learns: names and numbers."""
 
-from tl_lightning.strategies.freezing import EarlyFeatures, FeatureExtraction, FinetuneAll, FinetuneTop
+from tl_lightning.strategies.freezing import EarlyFeatures, FeatureExtraction, FinetuneAll, FinetuneTop, LinearProbe
 from tl_lightning.strategies.phased import GradualUnfreeze, LpFt
 from tl_lightning.strategies.plan import HEAD, Facts, Phase, Plan, Strategy
 
@@ -12,6 +12,7 @@ __all__ = [
     "FinetuneAll",
     "FinetuneTop",
     "GradualUnfreeze",
+    "LinearProbe",
     "LpFt",
     "Phase",
     "Plan",

@@ -20,6 +20,15 @@ class FeatureExtraction(Strategy):
 
 
 @dataclass(frozen=True)
+class LinearProbe(Strategy):
+    """Everything frozen, the best linear head there is: solved exactly, without an epoch."""
+
+    def plan(self, stages: Sequence[str]) -> Plan:
+        """No phase."""
+        return Plan(tuple(stages), (), solve=True)
+
+
+@dataclass(frozen=True)
 class EarlyFeatures(FeatureExtraction):
     """Everything frozen, a new head on the pooled outputs of all stages up to `upto`; later stages are cut off."""
 

@@ -23,11 +23,17 @@ class GradualUnfreeze(FineTuning):
 
 @dataclass(frozen=True)
 class LpFt(FineTuning):
-    """The head alone for `head_epochs`, then everything (LP-FT, arXiv:2202.10054)."""
+    """The head first, then everything (LP-FT, arXiv:2202.10054): a head that fits does not distort the features.
 
-    head_epochs: int = 3
+    `head_epochs` 0: the head is solved exactly; more: it alone learns for so long, as a head that is not linear must.
+    """
+
+    head_epochs: int = 0
 
     def plan(self, stages: Sequence[str]) -> Plan:
-        """Two phases: linear probing, then fine-tuning from a head that no longer distorts the features."""
+        """One phase from a solved head, or linear probing and then a second phase."""
+        everything = Phase(None, self.speeds(stages, len(stages)))
+        if not self.head_epochs:
+            return Plan(tuple(stages), (everything,), self.norm or "eval", solve=True)
         probe = Phase(self.head_epochs, self.speeds(stages, 0))
-        return Plan(tuple(stages), (probe, Phase(None, self.speeds(stages, len(stages)))), self.norm or "eval")
+        return Plan(tuple(stages), (probe, everything), self.norm or "eval")

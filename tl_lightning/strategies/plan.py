@@ -29,17 +29,19 @@ class Plan:
 
     `norm`: "eval" keeps the stored statistics and trains scale and shift; "track" lets the statistics follow
     the new data and keeps scale and shift; "train" does both, as from scratch. A frozen stage keeps all of it.
+    `solve`: before the first epoch the head is solved exactly on the features; then there may be no phase at all.
     Raises ValueError unless every phase gives each stage and the head a speed, and something learns in it.
     """
 
     stages: tuple[str, ...]
     phases: tuple[Phase, ...]
     norm: str = "eval"
+    solve: bool = False
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise UserError(f"norm='{self.norm}' is unknown: use {', '.join(NORMS)}")
-        if not self.phases or any(p.epochs is None for p in self.phases[:-1]):
+        if not (self.phases or self.solve) or any(p.epochs is None for p in self.phases[:-1]):
             raise ValueError("a plan needs phases, and all but the last need a number of epochs")
         if any(p.epochs is not None and p.epochs < 1 for p in self.phases):
             raise UserError("every phase of a strategy must last at least one epoch")
@@ -71,8 +73,16 @@ class Plan:
         return self.starts[index], ends[index]
 
     def learns_ever(self, name: str) -> bool:
-        """Whether a stage (or the head) moves in any phase."""
-        return any(phase.speeds[name] > 0 for phase in self.phases)
+        """Whether a stage (or the head) moves in any phase, or the head is solved."""
+        return any(phase.speeds[name] > 0 for phase in self.phases) or (name == HEAD and self.solve)
+
+    @property
+    def boundary(self) -> int:
+        """Index of the first stage that ever moves: what lies below computes the same from the first epoch to the last.
+
+        The number of stages where only the head learns.
+        """
+        return next((i for i, name in enumerate(self.stages) if self.learns_ever(name)), len(self.stages))
 
     def check_length(self, max_epochs: int) -> None:
         """UserError unless every phase gets at least one epoch of a run this long."""

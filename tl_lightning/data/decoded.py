@@ -1,0 +1,132 @@
+"""Images decoded and resized once: from the second epoch on, neither happens again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+
+from tl_lightning.store import NoRoom, Store, human
+
+log = logging.getLogger(__name__)
+
+KINDS = ("auto", "ram", "disk", "off")
+RAM_SHARE = 0.25  # of the memory that is free
+
+
+class Decoded:
+    """Slots for one uint8 image (H, W, 3) each, filled as the images are first asked for, by whichever process.
+
+    In memory that forked processes share, or in a file of the cache folder, which later runs find filled.
+    """
+
+    def __init__(self, shapes: np.ndarray, folder: Path | None) -> None:
+        self.shapes, self.folder = shapes, folder
+        self.starts = np.concatenate([[0], np.cumsum(shapes.prod(1, dtype=np.int64) * 3)])
+        self._memory = None if folder else mmap.mmap(-1, self.bytes + len(shapes))
+        self._files: tuple[int, int] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all slots."""
+        return int(self.starts[-1])
+
+    def get(self, index: int) -> np.ndarray | None:
+        """The image in a slot, None if it is empty."""
+        begin, end = int(self.starts[index]), int(self.starts[index + 1])
+        if self._memory is not None:
+            if not self._memory[self.bytes + index]:
+                return None
+            pixels = self._memory[begin:end]
+        else:
+            slots, filled = self._open()
+            if os.pread(filled, 1, index) != b"\1":
+                return None
+            pixels = os.pread(slots, end - begin, begin)
+        return np.frombuffer(pixels, np.uint8).reshape(*self.shapes[index], 3)
+
+    def put(self, index: int, pixels: np.ndarray) -> None:
+        """Fill a slot; an image of another shape than expected, or one for which the disk has no room, is left out."""
+        if pixels.shape != (*self.shapes[index], 3):
+            return
+        begin, data = int(self.starts[index]), pixels.tobytes()
+        if self._memory is not None:
+            self._memory[begin : begin + len(data)] = data
+            self._memory[self.bytes + index] = 1  # last: who sees it may read
+            return
+        slots, filled = self._open()
+        try:
+            if os.pwrite(slots, data, begin) == len(data):
+                os.pwrite(filled, b"\1", index)
+        except OSError:  # the disk is full: decoding again is slower, that is all
+            pass
+
+    def _open(self) -> tuple[int, int]:
+        if self._files is None:
+            assert self.folder is not None
+            self._files = (os.open(self.folder / "pixels", os.O_RDWR), os.open(self.folder / "filled", os.O_RDWR))
+        return self._files
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"shapes": self.shapes, "folder": self.folder, "starts": self.starts, "_memory": None, "_files": None}
+
+    def __del__(self) -> None:
+        for file in self._files or ():
+            os.close(file)
+
+
+def keep(kind: str, name: str, stamps: Sequence[Any], shapes: np.ndarray, ranks: int = 1) -> tuple[Decoded | None, str]:
+    """Slots for images of these shapes (N, 2), or None; and the reason, in words.
+
+    `kind`: "ram", "disk", "off", or "auto": memory if all fit into a quarter of what is free, else disk, else off.
+    `name` of the transform and `stamps` of the files tell one file of slots from another. `ranks` share the memory.
+    """
+    size, free = int(shapes.prod(1, dtype=np.int64).sum()) * 3, free_memory()
+    if kind == "off":
+        return None, "off: data.cache=off"
+    # a process that is not forked does not inherit the memory
+    forks = torch.multiprocessing.get_start_method() == "fork"
+    if kind == "ram" or (kind == "auto" and forks and size * ranks <= RAM_SHARE * free):
+        return Decoded(shapes, None), f"in memory, {human(size)} of {human(free)} free"
+    try:
+        return Decoded(shapes, _slots(name, stamps, size, len(shapes))), f"on disk, {human(size)}"
+    except NoRoom as why:
+        log.warning(f"decoded images are not kept: {why}")
+        return None, "off: no room"
+
+
+def free_memory() -> float:
+    """Bytes that can be had without swapping; 0 where the system does not say."""
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return float(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0.0
+
+
+def _slots(name: str, stamps: Sequence[Any], size: int, count: int) -> Path:
+    store = Store("images")
+    facts = {"transform": name, "images": count, "pillow": PIL.__version__}
+    key = hashlib.sha256(json.dumps([facts, list(stamps)]).encode()).hexdigest()[:32]
+    with store.lock(key):
+        entry = store.get(key)
+        whole = {(f.name, f.stat().st_size) for f in entry.folder.iterdir()} if entry else set()
+        if not whole >= set(_files(size, count)):
+            with store.writing(key, facts, size + count) as draft:
+                for file, length in _files(size, count):
+                    with (draft / file).open("wb") as empty:
+                        empty.truncate(length)
+    return store.root / key
+
+
+def _files(size: int, count: int) -> list[tuple[str, int]]:
+    return [("pixels", size), ("filled", count)]

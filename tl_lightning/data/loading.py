@@ -1,0 +1,99 @@
+"""From files to batches of uint8: decoded, transformed, collated."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tl_lightning import cores
+from tl_lightning.data import transforms
+from tl_lightning.data.decoded import Decoded
+from tl_lightning.data.image_folder import ImageFolder
+from tl_lightning.data.images import load_rgb, size
+from tl_lightning.data.known import known
+from tl_lightning.data.sampling import Key
+
+
+class Images(Dataset[tuple[Tensor, int]]):
+    """Decoded, transformed images; asked for by (index, seed of the random transform).
+
+    `decoded` keeps what does not change from epoch to epoch. `draft`: large JPEGs are decoded at a fraction of their
+    size.
+    """
+
+    def __init__(
+        self,
+        items: list[tuple[str, int]],
+        transform: transforms.Transform,
+        decoded: Decoded | None = None,
+        draft: bool = True,
+    ) -> None:
+        self.items, self.transform, self.decoded = items, transform, decoded
+        self.at_least = transform.asks if draft else None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        index, seed = key
+        image = self.prepared(index)
+        with drawing(seed):
+            return self.transform.finish(image), self.items[index][1]
+
+    def prepared(self, index: int) -> Image.Image:
+        """An image up to where the transform may draw."""
+        if self.decoded and (pixels := self.decoded.get(index)) is not None:
+            return Image.fromarray(pixels)
+        image: Image.Image = self.transform.prepare(load_rgb(self.items[index][0], self.at_least))
+        if self.decoded:
+            self.decoded.put(index, np.asarray(image))
+        return image
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """What is drawn inside depends on `seed` alone, and what is drawn afterwards not on it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not a GPU's, whose state is not forked
+        yield
+
+
+def collate(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """uint8 images copied once, into one channels_last buffer, and their labels."""
+    first = samples[0][0]
+    batch = torch.empty((len(samples), *first.shape[1:], first.shape[0]), dtype=first.dtype)
+    for row, (image, _) in zip(batch, samples, strict=True):
+        row.copy_(image.permute(1, 2, 0))
+    return batch.permute(0, 3, 1, 2), torch.tensor([label for _, label in samples])
+
+
+def prepared_shapes(folder: ImageFolder, split: str, transform: transforms.Transform) -> np.ndarray:
+    """(N, 2) heights and widths of a split's images once they are prepared."""
+    paths, last = folder.paths(split), transform.prepare.transforms[-1]
+    if not isinstance(last, transforms.Shrink):
+        return np.array([last.size] * len(paths))  # a crop's
+    sizes = known("sizes", folder.root, paths, lambda p: list(size(p)), "reading the sizes of {} images")
+    return np.array([last.size(*sizes[p])[::-1] for p in paths])
+
+
+def enough_workers(images: Images) -> tuple[int, float]:
+    """Loader processes to keep a network busy, and the seconds that loading an image takes here (of up to 8)."""
+    some = np.linspace(0, len(images) - 1, min(8, len(images))).astype(int)
+    began = time.perf_counter()
+    loaded = 0
+    while loaded < len(some) and time.perf_counter() - began < 0.5:
+        images[int(some[loaded]), 0]
+        loaded += 1
+    per_image = (time.perf_counter() - began) / loaded
+    # images/s that a small network may take: more than it will, for idle processes cost little
+    demand = 3000 if torch.cuda.is_available() else 100 * cores.usable()
+    busy = per_image * demand
+    return (0 if busy < 0.1 else max(1, min(16, cores.usable() - 1, math.ceil(busy)))), per_image

@@ -1,0 +1,48 @@
+"""What the output of the frozen stages depends on, as one key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import PIL
+import torch
+import torchvision
+
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.data.image_folder import ImageFolder
+from tl_lightning.data.known import known
+from tl_lightning.features.views import View
+
+
+def key(prefix: str, images: list[str], view: View, draft: bool, dtype: str) -> str:
+    """The name of a cache entry: differs if anything differs that the rows depend on."""
+    parts = [prefix, images, view.name, draft, dtype, PIL.__version__, torchvision.__version__]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def of_prefix(backbone: Backbone, boundary: int) -> str:
+    """Digest of the stages below the boundary: weights, statistics, stage table, taps, architecture, normalisation."""
+    stages = backbone.stages[:boundary]
+    digest = hashlib.blake2b(digest_size=20)
+    table = [(s.name, s.prefixes) for s in stages]
+    digest.update(repr((table, backbone.taps, boundary, backbone.input.mean, backbone.input.std)).encode())
+    digest.update(repr(backbone.net).encode())  # strides, activations: what no parameter tells
+    for name, tensor in backbone.net.state_dict().items():
+        if any(s.owns(name) for s in stages):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def of_images(folder: ImageFolder, split: str) -> list[str]:
+    """Digests of the files of a split, in order; remembered until a file changes."""
+    paths = folder.paths(split)
+    digests = known("digests", folder.root, paths, _of_file, "reading {} images to recognise them by their content")
+    return [digests[p] for p in paths]
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,186 @@
+"""The frozen stages on the fastest engine at hand: below the boundary nothing needs gradients."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Engine = Callable[[Tensor], Tensor]  # normalised images (N, 3, H, W) to the output of the last frozen stage
+CHOICES = ("auto", "eager", "fused", "onnxruntime", "compiled")
+CHECKED_ROWS = 8
+# Work that must lie ahead before building a faster engine pays: an export takes about two seconds and saves two thirds
+# of the time; the compiler takes a minute or two.
+EXPORT_SECONDS = 4.0
+COMPILED_IMAGES = 200_000
+
+
+class Prefix:
+    """Stages 0..boundary-1 of a backbone, without gradients, called with normalised images.
+
+    "auto" times the network on the first images and takes the fastest engine whose building pays for the `images` to
+    come. Whatever is built must agree with the network itself on eight images, or the next one is tried, with a line
+    in the log: at last the network itself ("eager").
+    """
+
+    def __init__(self, backbone: Backbone, boundary: int, choice: str, device: torch.device, images: int) -> None:
+        if choice not in CHOICES:
+            raise UserError(f"engine={choice} is unknown: use {', '.join(CHOICES)}")
+        if choice == "onnxruntime" and not _has_onnxruntime():
+            raise UserError("engine=onnxruntime is not installed: pip install 'tl-lightning[fast]'")
+        self.backbone, self.boundary, self.choice, self.device = backbone, boundary, choice, device
+        self.images, self.name = images, ""
+        self._run: Engine = self.eager
+
+    @torch.no_grad()
+    def eager(self, images: Tensor) -> Tensor:
+        """The network as it is, in evaluation mode, in float32."""
+        modes = {m: m.training for m in self.backbone.modules()}
+        self.backbone.to(self.device).eval()
+        output = self.backbone.below(images, self.boundary).float()
+        for module, mode in modes.items():
+            module.training = mode
+        return output
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised images to activations of stage boundary-1, in float32."""
+        if not self.name:
+            self.choose(images[:CHECKED_ROWS])
+        return self._run(images).float()
+
+    @torch.no_grad()
+    def choose(self, few: Tensor) -> Tensor:
+        """Choose the engine by these images; gives their activations by the network itself."""
+        first = self.eager(few[: len(few) // 2])  # warms up
+        began = time.perf_counter()
+        rest = self.eager(few[len(few) // 2 :])
+        expected = torch.cat([first, rest.to(first)])
+        seconds = (time.perf_counter() - began) / len(rest) * self.images
+        self.name = "eager"
+        for name in self._candidates(seconds):
+            try:
+                engine = _BUILDERS[name](self.backbone, self.boundary, few, self.device)
+                error = disagreement(expected, engine(few))
+            except Exception as why:  # exporters and compilers raise anything
+                log.info(f"engine    {name} does not take this network: {_first_line(why)}")
+                continue
+            bound = 1e-2 if self.device.type == "cuda" else 1e-3  # half precision there
+            if error <= bound:
+                self.name, self._run = name, engine
+                break
+            log.info(f"engine    {name} is off by {error:.1e}, allowed is {bound:g}: not taken")
+        return expected
+
+    def _candidates(self, seconds: float) -> list[str]:
+        """Engines to try, the fastest first, for so many seconds of work by the network itself."""
+        if self.choice == "eager":
+            return []
+        if self.choice != "auto":
+            return list(dict.fromkeys([self.choice, "fused"]))
+        if self.device.type == "cuda":  # where seconds are only those of the launch
+            return ["compiled", "fused"] if self.images > COMPILED_IMAGES else ["fused"]
+        pays = seconds > EXPORT_SECONDS and _has_onnxruntime()
+        return ["onnxruntime", "fused"] if pays else ["fused"]
+
+
+def disagreement(expected: Tensor, found: Tensor) -> float:
+    """The largest distance between two rows, relative to the length of the expected one; inf if it is no number."""
+    a, b = expected.flatten(1).double().cpu(), found.flatten(1).double().cpu()
+    distance = ((a - b).norm(dim=1) / a.norm(dim=1).clamp(min=1e-30)).max()
+    return float(distance) if bool(torch.isfinite(distance)) else float("inf")
+
+
+class _Below(nn.Module):
+    """A copy of the frozen stages alone, BatchNorm folded into the convolutions before it."""
+
+    def __init__(self, backbone: Backbone, boundary: int) -> None:
+        super().__init__()
+        self.boundary = boundary
+        self.backbone = copy.deepcopy(backbone).eval().requires_grad_(False)
+        self.backbone.drop(boundary)
+        fold(self.backbone.net)
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone.below(images, self.boundary)
+
+
+def fold(net: nn.Module) -> None:
+    """Fold every BatchNorm in evaluation mode into the convolution that stands right before it among its siblings.
+
+    Torchvision's networks run them in that order; that it holds is checked on images.
+    """
+    for module in list(net.modules()):
+        for (before, conv), (after, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                if conv.out_channels == norm.num_features and norm.track_running_stats:
+                    module._modules[before] = fuse_conv_bn_eval(conv, norm)
+                    module._modules[after] = nn.Identity()
+
+
+def _fused(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:
+    network = _Below(backbone, boundary).to(device)
+
+    def run(images: Tensor) -> Tensor:
+        with torch.autocast("cuda", torch.float16, enabled=device.type == "cuda"):
+            output: Tensor = network(images)
+        return output
+
+    return run
+
+
+def _compiled(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:
+    run = _fused(backbone, boundary, few, device)
+    graphs = "reduce-overhead" if device.type == "cuda" else "default"
+    fast = torch.compile(run, mode=graphs)
+    return lambda images: fast(images).clone()  # a captured graph writes to the same place each time
+
+
+def _onnxruntime(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:
+    import onnxruntime as ort
+
+    network, file = _Below(backbone, boundary), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's age: its successor takes twenty seconds for this
+        axes = {"images": {0: "n"}, "output": {0: "n"}}
+        names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output"], "dynamic_axes": axes}
+        torch.onnx.export(network, (few,), file, dynamo=False, **names)  # type: ignore[arg-type]
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the loader needs the cores
+    options.log_severity_level = 3
+    session = ort.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+
+_BUILDERS: dict[str, Callable[[Backbone, int, Tensor, torch.device], Engine]] = {
+    "fused": _fused,
+    "onnxruntime": _onnxruntime,
+    "compiled": _compiled,
+}
+
+
+def _has_onnxruntime() -> bool:
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

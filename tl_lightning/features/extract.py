@@ -1,0 +1,207 @@
+"""One pass of all images through the frozen stages, kept for every later epoch and run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tl_lightning.data.datamodule import ImageDataModule
+from tl_lightning.data.loading import Images, collate, enough_workers
+from tl_lightning.features import digests
+from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
+from tl_lightning.features.views import View
+from tl_lightning.store import Entry, Store
+
+log = logging.getLogger(__name__)
+
+_BATCH = 32
+_AGREES = 1e-2  # relative distance of a kept row from the same row computed again: half precision takes 3e-4 of it
+
+
+@dataclass
+class Part:
+    """The rows of one view of one split: where they belong, and, once they are there, the array (N, ...)."""
+
+    split: str
+    view: View
+    images: Images
+    key: str = ""
+    rows: np.ndarray | None = None
+    out: BinaryIO | None = field(default=None, repr=False)
+
+
+class Extractor:
+    """Rows of activations from the cache, or computed and put there.
+
+    `dtype`: "float16" or "float32"; values that half precision cannot hold are kept in single precision. `store` None:
+    rows stay in memory.
+    """
+
+    def __init__(self, prefix: Prefix, data: ImageDataModule, store: Store | None, dtype: str, show: bool) -> None:
+        self.prefix, self.data, self.store, self.dtype, self.show = prefix, data, store, dtype, show
+        self.kept, self.computed, self.seconds = 0, 0, 0.0
+
+    def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
+        """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
+        parts = [Part(s, v, self.data.images(s, v.transform, keep=False)) for s, v in wanted]
+        shape, self.dtype = self._look(parts[0])
+        if self.store is None:
+            for part in parts:
+                part.rows = np.empty((len(part.images), *shape), self.dtype)
+            self._compute(parts)
+        else:
+            self._from_store(parts, shape, self.store)
+        arrays = [part.rows for part in parts if part.rows is not None]
+        self.kept = sum(a.nbytes for a in arrays)
+        return arrays
+
+    def _look(self, part: Part) -> tuple[tuple[int, ...], str]:
+        """Shape of a row, and the dtype that holds its values."""
+        rows = self._again(part, np.arange(min(2, len(part.images))))
+        fits = disagreement(rows, rows.half()) < _AGREES / 10
+        if self.dtype == "float16" and not fits:
+            log.info("cache     half precision cannot hold these activations: they are kept in single precision")
+        return tuple(rows.shape[1:]), self.dtype if fits else "float32"
+
+    def _from_store(self, parts: Sequence[Part], shape: tuple[int, ...], store: Store) -> None:
+        prefix = digests.of_prefix(self.prefix.backbone, self.prefix.boundary)
+        images = {split: digests.of_images(self.data.folder, split) for split in {p.split for p in parts}}
+        for part in parts:
+            part.key = digests.key(prefix, images[part.split], part.view, self.data.draft, self.dtype)
+        with ExitStack() as locks:
+            for part in sorted(parts, key=lambda p: p.key):  # one order for all processes: none waits for a waiting one
+                locks.enter_context(store.lock(part.key))
+                part.rows = self._kept(part, shape, store.get(part.key))
+            missing = [p for p in parts if p.rows is None]
+            if not missing:
+                return
+            with ExitStack() as drafts:
+                for part in missing:
+                    length = len(part.images)
+                    size = int(np.prod(shape)) * length * np.dtype(self.dtype).itemsize
+                    facts = {"split": part.split, "images": length, "shape": shape, "dtype": self.dtype,
+                             "root": str(self.data.folder.root), "boundary": self.prefix.boundary,
+                             "network": type(self.prefix.backbone.net).__name__, "view": part.view.name}  # fmt: skip
+                    folder = drafts.enter_context(store.writing(part.key, facts, size))
+                    part.out = drafts.enter_context((folder / "rows.npy").open("wb"))
+                    header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *shape)}
+                    np.lib.format.write_array_header_1_0(part.out, header)
+                self._compute(missing)
+            for part in missing:
+                entry = store.get(part.key)
+                assert entry is not None
+                part.rows = _opened(entry)
+
+    def _kept(self, part: Part, shape: tuple[int, ...], entry: Entry | None) -> np.ndarray | None:
+        """The rows of an entry, if it is whole and eight of them come out the same again."""
+        if entry is None:
+            return None
+        try:
+            rows = _opened(entry)
+            if rows.shape != (len(part.images), *shape) or rows.dtype != np.dtype(self.dtype):
+                raise ValueError(f"it holds {rows.dtype} {rows.shape}")
+            picked = np.random.default_rng().choice(len(rows), min(CHECKED_ROWS, len(rows)), replace=False)
+            error = disagreement(self._again(part, picked), torch.from_numpy(rows[picked]))
+            if error > _AGREES:
+                raise ValueError(f"rows are off by {error:.1e}")
+        except (OSError, ValueError, EOFError) as why:
+            log.warning(f"cache     {entry.folder} is damaged ({why}) and is computed again")
+            return None
+        return rows
+
+    def _again(self, part: Part, picked: np.ndarray) -> Tensor:
+        """Rows of these images by the network itself."""
+        pixels = torch.stack([part.view(part.images.prepared(int(i)), int(i)) for i in picked])
+        return self.prefix.eager(self._normalised(pixels)).float().cpu()
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        images = pixels.to(self.prefix.device, non_blocking=True)
+        return self.data.input.normalise(images).contiguous(memory_format=torch.channels_last)
+
+    def _compute(self, parts: Sequence[Part]) -> None:
+        jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
+        total, began = sum(len(p.images) for p in parts), time.perf_counter()
+        with _bar(self.show, total) as bar:
+            for job, batch, pixels in self._batches(jobs):
+                rows = self.prefix(self._normalised(pixels)).cpu().numpy().astype(self.dtype)
+                for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):
+                    if part.out is not None:
+                        part.out.write(mine.tobytes())
+                    elif part.rows is not None:
+                        part.rows[batch] = mine
+                bar.advance(bar.task_ids[0], len(pixels))
+        for part in parts:
+            if part.out is not None:
+                part.out.close()  # a disk that is full says so now, and not when the entry is there
+        self.computed, self.seconds = total, time.perf_counter() - began
+
+    def _batches(self, jobs: Sequence[Sequence[Part]]) -> Iterator[tuple[int, slice, Tensor]]:
+        order = []
+        for number, job in enumerate(jobs):
+            step = max(1, _BATCH // len(job))
+            starts = range(0, len(job[0].images), step)
+            order += [[(number, i) for i in range(a, min(a + step, len(job[0].images)))] for a in starts]
+        workers = self.data.workers
+        if workers is None:
+            workers, _ = enough_workers(jobs[0][0].images)
+        loader = DataLoader(
+            _Looks(jobs), batch_sampler=order, num_workers=workers, collate_fn=_by_view, generator=torch.Generator()
+        )
+        for keys, pixels in zip(order, loader, strict=True):
+            yield keys[0][0], slice(keys[0][1], keys[-1][1] + 1), pixels
+
+
+class _Looks(Dataset[list[Tensor]]):
+    """All views of an image, decoded once, by (job, index)."""
+
+    def __init__(self, jobs: Sequence[Sequence[Part]]) -> None:
+        self.jobs = [(job[0].images, [part.view for part in job]) for job in jobs]
+
+    def __getitem__(self, key: tuple[int, int]) -> list[Tensor]:
+        images, views = self.jobs[key[0]]
+        prepared = images.prepared(key[1])
+        return [view(prepared, key[1]) for view in views]
+
+
+def _by_view(samples: Sequence[list[Tensor]]) -> Tensor:
+    """(views x images, 3, H, W): the first view of all images, then the second."""
+    return collate([(view, 0) for views in zip(*samples, strict=True) for view in views])[0]
+
+
+def _opened(entry: Entry) -> np.ndarray:
+    rows: np.ndarray = np.load(Path(entry.folder) / "rows.npy", mmap_mode="r", allow_pickle=False)
+    return rows
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
+
+
+def _bar(show: bool, total: int) -> Progress:
+    bar = Progress(
+        TextColumn("features"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(),
+        transient=True, disable=not show,
+    )  # fmt: skip
+    bar.add_task("features", total=total)
+    return bar

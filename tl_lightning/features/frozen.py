@@ -1,0 +1,98 @@
+"""What of a run is computed once: decided from the plan, said in one line, done before the first epoch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightning as L
+import numpy as np
+import torch
+
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.data.datamodule import ImageDataModule
+from tl_lightning.data.transforms import eval_transform
+from tl_lightning.errors import UserError
+from tl_lightning.features.engine import CHOICES, Prefix
+from tl_lightning.features.extract import Extractor
+from tl_lightning.features.rows import FeatureDataModule
+from tl_lightning.features.views import View, choose
+from tl_lightning.store import NoRoom, Store, human
+from tl_lightning.strategies.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """`cache`: auto, off or a number of views. `engine`: of the frozen stages. `dtype`: of the rows that are kept.
+
+    `show`: a progress bar.
+    """
+
+    cache: str | int = "auto"
+    engine: str = "auto"
+    dtype: str = "float16"
+    show: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("engine", self.engine, CHOICES),
+            ("cache_dtype", self.dtype, ("float16", "float32")),
+        ):
+            if value not in known:
+                raise UserError(f"{name}={value} is unknown: use {', '.join(known)}")
+
+
+class Frozen:
+    """The stages below a plan's boundary: their cached output, or they themselves on a faster engine."""
+
+    def __init__(self, backbone: Backbone, plan: Plan, data: ImageDataModule, options: Options) -> None:
+        self.backbone, self.plan, self.data, self.options = backbone, plan, data, options
+        self.choice = choose(options.cache, plan, data.input, data.augment)
+
+    def loaders(self, device: torch.device, epochs: int) -> tuple[L.LightningDataModule, int]:
+        """What to train and evaluate on, and the stage at which its batches enter."""
+        boundary, choice = self.plan.boundary, self.choice
+        if choice.views:
+            whole = View(eval_transform(self.data.input))
+            parts = [("train", view) for view in choice.views]
+            parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
+            try:
+                rows = self._rows(boundary, parts, device, memory=not self.plan.phases and self.options.cache == "off")
+                by_split = {
+                    split: [r for (s, _), r in zip(parts, rows, strict=True) if s == split] for split, _ in parts
+                }
+                return FeatureDataModule(self.data, by_split, choice), boundary
+            except NoRoom as why:
+                log.warning(f"cache     off: {why}")
+        else:
+            log.info(f"cache     off: {choice.reason}")
+        if boundary:
+            images = epochs * sum(self.data.folder.counts("train"))
+            self.data.prefix = Prefix(self.backbone, boundary, self.options.engine, device, images)
+        return self.data, boundary
+
+    def features(self, device: torch.device) -> np.ndarray:
+        """(N, feature_dim): the training images' features in the evaluation geometry, cached where it can be."""
+        wanted = [("train", View(eval_transform(self.data.input)))]
+        try:
+            return self._rows(len(self.plan.stages), wanted, device, memory=self.options.cache == "off")[0]
+        except NoRoom as why:
+            log.warning(f"cache     off: {why}")
+            return self._rows(len(self.plan.stages), wanted, device, memory=True)[0]
+
+    def _rows(
+        self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, memory: bool
+    ) -> list[np.ndarray]:
+        images = sum(sum(self.data.folder.counts(split)) for split, _ in wanted)
+        prefix = Prefix(self.backbone, boundary, self.options.engine, device, images)
+        store = None if memory else Store("features")
+        extractor = Extractor(prefix, self.data, store, self.options.dtype, self.options.show)
+        rows = extractor.rows(wanted)
+        where = "in memory" if store is None else f"in {store.root}"
+        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} images/s, {prefix.name}"
+        how = f"{extractor.computed} computed at {pace}" if extractor.computed else "all from an earlier run"
+        log.info(f"cache     {self.choice.reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
+        return rows

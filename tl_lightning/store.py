@@ -1,0 +1,148 @@
+"""Entries in the cache folder: whole or absent, used by several processes, least recently used removed first."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tl_lightning.paths import cache_bytes, cache_dir
+
+_FACTS = "entry.json"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
+class NoRoom(Exception):
+    """An entry cannot be kept; the message says why."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of files with the facts about them."""
+
+    folder: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the entry was made from."""
+        facts: dict[str, Any] = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
+        return facts
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on disk; holes in a half-filled file take nothing."""
+        return sum(_on_disk(f) for f in self.folder.iterdir())
+
+    @property
+    def used(self) -> float:
+        """When it was last asked for, in seconds since the epoch."""
+        return (self.folder / _FACTS).stat().st_mtime
+
+
+class Store:
+    """Entries of one kind ("features", "images") under the cache folder."""
+
+    def __init__(self, kind: str) -> None:
+        self.root = cache_dir() / kind
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of this key, marked as used now."""
+        entry = Entry(self.root / key)
+        try:
+            os.utime(entry.folder / _FACTS)
+        except OSError:
+            return None
+        return entry
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Held by one process at a time. Raises NoRoom where the folder cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / f"{key}.lock")
+            lock.acquire()
+        except OSError as error:
+            raise NoRoom(f"{self.root} cannot be written: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def writing(self, key: str, facts: Mapping[str, Any], size: int) -> Iterator[Path]:
+        """A folder to fill, which becomes the entry at the end; left by an exception it is removed.
+
+        Makes room for `size` bytes first. Raises NoRoom if it cannot, or when the disk fills up meanwhile.
+        """
+        self._make_room(size)
+        try:
+            draft = Path(tempfile.mkdtemp(dir=self.root, prefix=f"{key}.", suffix=".part"))
+        except OSError as error:
+            raise NoRoom(f"{self.root} cannot be written: {error.strerror or error}") from error
+        try:
+            yield draft
+            (draft / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            self.remove(key)
+            os.rename(draft, self.root / key)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise NoRoom(f"{self.root}: {error.strerror}") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def remove(self, key: str) -> None:
+        """Forget an entry; a process that has it mapped keeps reading it."""
+        shutil.rmtree(self.root / key, ignore_errors=True)
+
+    def _make_room(self, size: int) -> None:
+        budget = cache_bytes()
+        if size > budget:
+            raise NoRoom(f"{human(size)} are more than TL_CACHE_GB={budget / 1e9:g} allows")
+        free = shutil.disk_usage(self.root).free
+        if size > free:
+            raise NoRoom(f"{human(size)} are more than the {human(free)} that are free at {self.root}")
+        held = sorted(entries(), key=lambda e: e.used)
+        total = sum(e.bytes for e in held)
+        for entry in held:
+            if total + size <= budget:
+                break
+            total -= entry.bytes
+            shutil.rmtree(entry.folder, ignore_errors=True)
+
+
+def entries() -> list[Entry]:
+    """All whole entries in the cache folder."""
+    return [Entry(p.parent) for p in cache_dir().glob(f"*/*/{_FACTS}") if not p.parent.name.endswith(".part")]
+
+
+def clear() -> int:
+    """Remove all entries, and what killed processes have left half written; gives the bytes that are free again."""
+    gone = 0
+    for folder in [*(e.folder for e in entries()), *cache_dir().glob("*/*.part")]:
+        gone += sum(_on_disk(f) for f in folder.iterdir())
+        shutil.rmtree(folder, ignore_errors=True)
+    return gone
+
+
+def human(size: float) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
+
+
+def _on_disk(file: Path) -> int:
+    status = file.stat()
+    return getattr(status, "st_blocks", -(-status.st_size // 512)) * 512
