@@ -61,7 +61,7 @@ def test_every_option_trains_a_batch(option, configure):
     limits = ["+trainer.limit_train_batches=1", "+trainer.limit_val_batches=1", "trainer.max_epochs=6"]
     metrics = train(configure(*SMALL, option, "callbacks=none", *limits))
     assert metrics["epochs"] == (0 if option == "strategy=linear_probe" else 6)
-    assert metrics["params/trainable"] >= 1282
+    assert metrics["params/trainable"] > 0
 
 
 def test_every_group_file_is_short():

@@ -7,6 +7,7 @@ import json
 import logging
 import mmap
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,54 +22,58 @@ log = logging.getLogger(__name__)
 
 KINDS = ("auto", "ram", "disk", "off")
 RAM_SHARE = 0.25  # of the memory that is free
+_SHAPE = struct.Struct("<HH")  # height and width; 0 of an empty slot
 
 
 class Decoded:
     """Slots for one uint8 image (H, W, 3) each, filled as the images are first asked for, by whichever process.
 
-    In memory that forked processes share, or in a file of the cache folder, which later runs find filled.
+    In memory that forked processes share, or in a file of the cache folder, which later runs find filled. `shapes`
+    (N, 2) are the expected heights and widths: a draft's may differ by a few pixels, for which there is room.
     """
 
     def __init__(self, shapes: np.ndarray, folder: Path | None) -> None:
-        self.shapes, self.folder = shapes, folder
-        self.starts = np.concatenate([[0], np.cumsum(shapes.prod(1, dtype=np.int64) * 3)])
-        self._memory = None if folder else mmap.mmap(-1, self.bytes + len(shapes))
+        self.folder, self.count = folder, len(shapes)
+        self.starts = np.concatenate([[0], np.cumsum(_room(shapes))])
+        self._memory = None if folder else mmap.mmap(-1, self.size + _SHAPE.size * self.count)
         self._files: tuple[int, int] | None = None
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Of all slots."""
         return int(self.starts[-1])
 
     def get(self, index: int) -> np.ndarray | None:
         """The image in a slot, None if it is empty."""
-        begin, end = int(self.starts[index]), int(self.starts[index + 1])
-        if self._memory is not None:
-            if not self._memory[self.bytes + index]:
-                return None
-            pixels = self._memory[begin:end]
-        else:
-            slots, filled = self._open()
-            if os.pread(filled, 1, index) != b"\1":
-                return None
-            pixels = os.pread(slots, end - begin, begin)
-        return np.frombuffer(pixels, np.uint8).reshape(*self.shapes[index], 3)
+        height, width = _SHAPE.unpack(self._read("filled", _SHAPE.size * index, _SHAPE.size))
+        if not height:
+            return None
+        pixels = self._read("pixels", int(self.starts[index]), height * width * 3)
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
-        """Fill a slot; an image of another shape than expected, or one for which the disk has no room, is left out."""
-        if pixels.shape != (*self.shapes[index], 3):
-            return
+        """Fill a slot. An image that does not fit, or for which the disk has no room, is left out."""
         begin, data = int(self.starts[index]), pixels.tobytes()
+        if len(data) > self.starts[index + 1] - begin or max(pixels.shape) > 65535:
+            return
+        shape = _SHAPE.pack(*pixels.shape[:2])  # last: who sees it may read
         if self._memory is not None:
             self._memory[begin : begin + len(data)] = data
-            self._memory[self.bytes + index] = 1  # last: who sees it may read
+            at = self.size + _SHAPE.size * index
+            self._memory[at : at + _SHAPE.size] = shape
             return
         slots, filled = self._open()
         try:
             if os.pwrite(slots, data, begin) == len(data):
-                os.pwrite(filled, b"\1", index)
+                os.pwrite(filled, shape, _SHAPE.size * index)
         except OSError:  # the disk is full: decoding again is slower, that is all
             pass
+
+    def _read(self, file: str, begin: int, length: int) -> bytes:
+        if self._memory is not None:
+            begin += self.size if file == "filled" else 0
+            return self._memory[begin : begin + length]
+        return os.pread(self._open()[file == "filled"], length, begin)
 
     def _open(self) -> tuple[int, int]:
         if self._files is None:
@@ -77,7 +82,7 @@ class Decoded:
         return self._files
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"shapes": self.shapes, "folder": self.folder, "starts": self.starts, "_memory": None, "_files": None}
+        return {**self.__dict__, "_memory": None, "_files": None}
 
     def __del__(self) -> None:
         for file in self._files or ():
@@ -90,7 +95,7 @@ def keep(kind: str, name: str, stamps: Sequence[Any], shapes: np.ndarray, ranks:
     `kind`: "ram", "disk", "off", or "auto": memory if all fit into a quarter of what is free, else disk, else off.
     `name` of the transform and `stamps` of the files tell one file of slots from another. `ranks` share the memory.
     """
-    size, free = int(shapes.prod(1, dtype=np.int64).sum()) * 3, free_memory()
+    size, free = int(_room(shapes).sum()), free_memory()
     if kind == "off":
         return None, "off: data.cache=off"
     # a process that is not forked does not inherit the memory
@@ -115,13 +120,13 @@ def free_memory() -> float:
 
 def _slots(name: str, stamps: Sequence[Any], size: int, count: int) -> Path:
     store = Store("images")
-    facts = {"transform": name, "images": count, "pillow": PIL.__version__}
+    facts = {"transform": name, "images": count, "pillow": PIL.__version__, "layout": 2}
     key = hashlib.sha256(json.dumps([facts, list(stamps)]).encode()).hexdigest()[:32]
     with store.lock(key):
         entry = store.get(key)
         whole = {(f.name, f.stat().st_size) for f in entry.folder.iterdir()} if entry else set()
         if not whole >= set(_files(size, count)):
-            with store.writing(key, facts, size + count) as draft:
+            with store.writing(key, facts, size) as draft:
                 for file, length in _files(size, count):
                     with (draft / file).open("wb") as empty:
                         empty.truncate(length)
@@ -129,4 +134,11 @@ def _slots(name: str, stamps: Sequence[Any], size: int, count: int) -> Path:
 
 
 def _files(size: int, count: int) -> list[tuple[str, int]]:
-    return [("pixels", size), ("filled", count)]
+    return [("pixels", size), ("filled", _SHAPE.size * count)]
+
+
+def _room(shapes: np.ndarray) -> np.ndarray:
+    """Bytes for images of about these shapes: a draft of 1/8 rounds its sides, by at most one in eight pixels."""
+    height, width = shapes.T.astype(np.int64)
+    room: np.ndarray = 3 * (height * width + np.maximum(height, width) * (2 + np.minimum(height, width) // 20))
+    return room

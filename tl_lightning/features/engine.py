@@ -162,7 +162,7 @@ def _onnxruntime(backbone: Backbone, boundary: int, few: Tensor, device: torch.d
         warnings.simplefilter("ignore")  # of the exporter's age: its successor takes twenty seconds for this
         axes = {"images": {0: "n"}, "output": {0: "n"}}
         names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output"], "dynamic_axes": axes}
-        torch.onnx.export(network, (few,), file, dynamo=False, **names)  # type: ignore[arg-type]
+        torch.onnx.export(network, (few[:2],), file, dynamo=False, **names)  # type: ignore[arg-type]
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the loader needs the cores

@@ -113,6 +113,8 @@ def _scores(parts: Parts, loaders: L.LightningDataModule) -> dict[str, float]:
     trainer.loggers = loggers
     if parts.data.has_test:
         scores |= trainer.test(module, datamodule=loaders, verbose=False)[0]
+    if not module.plan.phases and isinstance(keeper, ModelCheckpoint) and keeper.dirpath:
+        trainer.save_checkpoint(Path(keeper.dirpath) / "best.ckpt")
     return {k: float(v) for k, v in scores.items()} | last | best | {"epochs": epochs}
 
 

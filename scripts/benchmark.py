@@ -1,0 +1,165 @@
+"""How long the same work takes here and elsewhere, in alternating runs: prints Markdown tables.
+
+python scripts/benchmark.py feature_extraction --data hymenoptera --weights mobilenet_v2.safetensors
+python scripts/benchmark.py --data hymenoptera --weights mobilenet_v2.safetensors --peers .venv-bench/bin/python
+
+Every contestant is a process of its own, timed from outside: seconds of the whole process, of the work after imports,
+peak memory, validation accuracy of the last epoch. Ratios are of medians. A contestant that would take too long runs
+the epochs in brackets, and the time of its work is scaled to the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPO = Path(__file__).parents[1]
+LOOPS = REPO / "scripts" / "benchmark_loops.py"
+
+
+@dataclass
+class Contestant:
+    """`command` writes {"seconds", "accuracy"} to the file named by its last argument, or a run's metrics.json."""
+
+    name: str
+    command: list[str]
+    scale: float = 1.0
+    cold: bool = False
+    total: list[float] = field(default_factory=list)
+    work: list[float] = field(default_factory=list)
+    accuracy: float = 0.0
+    peak: float = 0.0
+
+
+def measure(contestant: Contestant, cache: Path) -> None:
+    """Run it once and note what it took."""
+    if contestant.cold:
+        for entry in cache.glob("features/*"):
+            for file in entry.glob("*") if entry.is_dir() else []:
+                file.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        out, log = Path(folder) / "metrics.json", Path(folder) / "log"
+        place = f"hydra.run.dir={folder}" if "train.py" in contestant.command[1] else str(out)
+        environment = {**os.environ, "TL_CACHE": str(cache), "OMP_WAIT_POLICY": "PASSIVE"}
+        began = time.perf_counter()
+        with log.open("wb") as text:
+            pid = os.posix_spawn(contestant.command[0], [*contestant.command, place], environment,
+                                 file_actions=[(os.POSIX_SPAWN_DUP2, text.fileno(), 1),
+                                               (os.POSIX_SPAWN_DUP2, text.fileno(), 2)])  # fmt: skip
+            _, status, usage = os.wait4(pid, 0)
+        seconds = time.perf_counter() - began
+        if status:
+            sys.exit(f"{contestant.name} failed:\n{log.read_text()[-3000:]}")
+        found = json.loads(out.read_text())
+    work = found.get("seconds", found.get("seconds/total"))
+    contestant.total.append(seconds + work * (contestant.scale - 1))
+    contestant.work.append(work * contestant.scale)
+    contestant.accuracy = found.get("accuracy", found.get("final/accuracy", found.get("val/accuracy", 0.0)))
+    contestant.peak = max(contestant.peak, usage.ru_maxrss / 1024)
+
+
+def table(title: str, contestants: list[Contestant], repeats: int, cache: Path) -> None:
+    """Alternate the contestants and print their medians against the first one's."""
+    for _ in range(repeats):
+        for contestant in contestants:
+            measure(contestant, cache)
+    first = contestants[0]
+    print(f"\n### {title}\n\n| | whole process | faster | after start-up | faster | accuracy | peak memory |")
+    print("|---|---|---|---|---|---|---|")
+    for c in contestants:
+        total, work = statistics.median(c.total), statistics.median(c.work)
+        faster, free = statistics.median(first.total) / total, statistics.median(first.work) / work
+        accuracy = f"{c.accuracy:.3f}" if c.accuracy else ""
+        cells = (
+            c.name,
+            f"{total:.1f} s",
+            f"{faster:.2f}x",
+            f"{work:.1f} s",
+            f"{free:.2f}x",
+            accuracy,
+            f"{c.peak:.0f} MB",
+        )
+        print("|", " | ".join(cells), "|", flush=True)
+
+
+def main() -> None:
+    """Read the command line and run the cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--data", required=True, help="a folder of images with train and val")
+    parser.add_argument("--weights", required=True, help="a MobileNetV2 file")
+    parser.add_argument("--peers", help="a Python with fastai and lightning (make bench-env)")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--quick", type=int, default=5, help="epochs that the slow loops run of those asked for")
+    args = parser.parse_args()
+
+    def ours(*words: str) -> list[str]:
+        fixed = ["callbacks.early_stopping=null", "callbacks.progress=null", "backbone=mobilenet_v2"]
+        where = [f"data.root={args.data}", f"backbone.weights={args.weights}"]
+        return [sys.executable, str(REPO / "train.py"), *fixed, *where, *words]
+
+    def loop(kind: str, epochs: int, python: str = sys.executable) -> list[str]:
+        return [python, str(LOOPS), kind, args.data, args.weights, str(epochs)]
+
+    quick = args.quick
+
+    def slow(name: str, kind: str, epochs: int, python: str = sys.executable) -> Contestant:
+        return Contestant(f"{name} ({quick} of {epochs} epochs)", loop(kind, quick, python), epochs / quick)
+
+    fe = ["strategy=feature_extraction", "trainer.max_epochs=25"]
+    top = ["strategy=finetune_top", "strategy.stages=2", "trainer.max_epochs=10"]
+    cases = {
+        "feature_extraction": ("feature_extraction, 25 epochs", [
+            slow("plain PyTorch: channels_last, no_grad, a worker", "frozen", 25),
+            slow("tutorial loop: NCHW, autograd below the head", "tutorial", 25),
+            Contestant("one bare pass: decode + ONNX Runtime, 2 views of train, 1 of val", loop("bare2", 1)),
+            Contestant("tl_lightning, cold cache", ours(*fe), cold=True),
+            Contestant("tl_lightning, warm cache, another seed", ours(*fe, "seed=1")),
+            Contestant(f"tl_lightning, cache=off ({quick} of 25 epochs)",
+                       ours(*fe[:1], f"trainer.max_epochs={quick}", "cache=off"), 25 / quick),
+        ]),
+        "linear_probe": ("linear_probe", [
+            Contestant("one bare pass: decode + ONNX Runtime, 1 view", loop("bare1", 1)),
+            Contestant("tl_lightning, cold cache", ours("strategy=linear_probe"), cold=True),
+            Contestant("tl_lightning, warm cache", ours("strategy=linear_probe")),
+        ]),
+        "finetune_top": ("finetune_top, last two stages, 10 epochs", [
+            Contestant("plain PyTorch: channels_last, no_grad, a worker", loop("top", 10)),
+            Contestant("tl_lightning, cache=4, cold", ours(*top, "cache=4"), cold=True),
+            Contestant("tl_lightning, cache=off", ours(*top, "cache=off")),
+        ]),
+        "finetune_all": (f"finetune_all, {quick} epochs", [
+            Contestant("plain PyTorch: channels_last, a worker", loop("all", quick)),
+            Contestant("tl_lightning", ours("strategy=finetune_all", f"trainer.max_epochs={quick}")),
+        ]),
+        "startup": ("start-up: imports alone", [
+            Contestant("torch, torchvision", loop("nothing", 1)),
+            Contestant("torch, torchvision, lightning", loop("lightning", 1)),
+        ]),
+    }  # fmt: skip
+    if args.peers:
+        cases["feature_extraction"][1].extend([
+            slow("fastai vision_learner, frozen", "fastai_frozen", 25, args.peers),
+            slow("Lightning BackboneFinetuning, frozen", "lightning_frozen", 25, args.peers),
+        ])  # fmt: skip
+        cases["finetune_all"][1].extend([
+            Contestant("fastai, unfrozen", loop("fastai_all", quick, args.peers)),
+            Contestant("Lightning BackboneFinetuning, unfrozen at once", loop("lightning_all", quick, args.peers)),
+        ])  # fmt: skip
+    unknown = [c for c in args.cases if c not in cases]
+    if unknown:
+        parser.error(f"there is no case {unknown[0]}: {', '.join(cases)}")
+    with tempfile.TemporaryDirectory() as cache:
+        for name in args.cases or cases:
+            table(*cases[name], repeats=args.repeats, cache=Path(cache))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""How fast images arrive, what threads cost, and how the cost of a cached run grows: prints Markdown tables.
+
+python scripts/benchmark_data.py loader --data hymenoptera
+python scripts/benchmark_data.py threads --data hymenoptera --weights mobilenet_v2.safetensors
+python scripts/benchmark_data.py growth --data cifar10 --weights mobilenet_v2.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).parents[1]
+sys.path.insert(0, str(REPO))
+
+
+def enlarged(source: Path, target: Path, number: int, width: int, suffix: str) -> Path:
+    """`number` images of a data set, resized to `width`, as JPEG (quality 90) or PNG, in two classes."""
+    from PIL import Image
+
+    paths = sorted(p for p in (source / "val").rglob("*.jpg"))[:number]
+    for i, path in enumerate(paths):
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        image = image.resize((width, round(width * image.height / image.width)), Image.Resampling.BICUBIC)
+        place = target / str(i % 2) / f"{i}{suffix}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        image.save(place, quality=90)
+    return target
+
+
+def loader(data: Path) -> None:
+    """Images per second of one worker, random crops and mirror images, until they are normalised floats."""
+    print("\n| images | ImageFolder + transforms | ours, first epoch | faster | ours, from the second | faster |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TL_CACHE"] = f"{folder}/cache"
+        for name, number, width, suffix in (("500 px JPEG", 128, 500, ".jpg"), ("12 MP JPEG", 24, 4000, ".jpg"),
+                                            ("500 px PNG", 128, 500, ".png")):  # fmt: skip
+            root = enlarged(data, Path(folder) / name, number, width, suffix)
+            theirs, first, later = [], [], []
+            for _ in range(3):
+                theirs.append(_theirs(root))
+                a, b = _ours(root)
+                first.append(a)
+                later.append(b)
+            t, f, s = (statistics.median(v) for v in (theirs, first, later))
+            print(f"| {name} | {t:.0f}/s | {f:.0f}/s | {f / t:.1f}x | {s:.0f}/s | {s / t:.1f}x |", flush=True)
+
+
+def _seconds(batches: Any) -> tuple[float, int]:
+    began, count = time.perf_counter(), 0
+    for images in batches:
+        count += len(images)
+    return time.perf_counter() - began, count
+
+
+def _theirs(root: Path) -> float:
+    import torch
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    import tl_lightning  # noqa: F401  torchvision beside a CPU build of torch
+
+    transform = v2.Compose([
+        v2.RandomResizedCrop(224, (0.35, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor(),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ])  # fmt: skip
+    batches = DataLoader(ImageFolder(str(root), transform), 8, shuffle=True, num_workers=1, persistent_workers=True)
+    _seconds(x for x, _ in batches)  # the worker has started, as ours has
+    seconds, count = _seconds(x for x, _ in batches)
+    return count / seconds
+
+
+def _ours(root: Path) -> tuple[float, float]:
+    from tl_lightning.data.datamodule import from_folder
+    from tl_lightning.data.transforms import Augment
+    from tl_lightning.inputs import ImageInput
+
+    image = ImageInput(224, 224, 256, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    data = from_folder(image, Augment(), root=str(root), batch_size=8, workers=1, val_fraction=0.05, cache="ram")
+    batches = data.train_dataloader()
+    epochs = []
+    for _ in range(3):
+        seconds, count = _seconds(data.on_after_batch_transfer(batch, 0)[0] for batch in batches)
+        epochs.append(count / seconds)
+    return epochs[0], statistics.median(epochs[1:])
+
+
+def _run(words: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], float]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(REPO / "train.py"), "callbacks.progress=null", *words, f"hydra.run.dir={folder}"]
+        child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(f"{command} failed")
+        return json.loads((Path(folder) / "metrics.json").read_text()), usage.ru_maxrss / 1024
+
+
+def threads(data: Path, weights: str) -> None:
+    """An epoch of finetune_top beside a busy neighbour on every core but one."""
+    print("\n| loader processes | OpenMP threads spin | threads sleep (ours) | faster |\n|---|---|---|---|")
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(max(1, (os.cpu_count() or 2) - 1))
+    ]
+    try:
+        for workers in (1, 2, 4):
+            words = [f"data.root={data}", "backbone=mobilenet_v2", f"backbone.weights={weights}", "cache=off",
+                     "strategy=finetune_top", "trainer.max_epochs=1", f"data.workers={workers}"]  # fmt: skip
+            spin = _run(words, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "infinite"})[0]["seconds/fit"]
+            sleep = _run(words, {})[0]["seconds/fit"]
+            print(f"| {workers} | {spin:.1f} s | {sleep:.1f} s | {spin / sleep:.1f}x |", flush=True)
+    finally:
+        for process in busy:
+            process.kill()
+
+
+def growth(data: Path, weights: str) -> None:
+    """Feature extraction on more and more images: seconds of the pass and of ten epochs, and peak memory."""
+    print("\n| training images | rows | pass | per 1,000 rows | ten epochs | per 1,000 images | peak memory |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        files = sorted((data / "train").rglob("*.*"))
+        for number in (1000, 2000, 4000, 5000):
+            root = Path(folder) / str(number)
+            for i, path in enumerate(files[:: max(1, len(files) // number)][:number]):
+                place = root / path.parent.name / f"{i}{path.suffix}"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(path.resolve())
+            words = [f"data.root={root}", "backbone=mobilenet_v2", f"backbone.weights={weights}",
+                     "backbone.image_size=64", "strategy=feature_extraction", "callbacks.early_stopping=null"]  # fmt: skip
+            found, peak = _run(words, {"TL_CACHE": f"{folder}/cache"})
+            train, total, fit = number * 0.8, found["seconds/total"], found["seconds/fit"]
+            rows, once = 2 * train + number * 0.2, total - fit
+            print(f"| {train:.0f} | {rows:.0f} | {once:.1f} s | {once / rows * 1000:.2f} s | {fit:.1f} s | "
+                  f"{fit / train * 1000:.2f} s | {peak:.0f} MB |", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Run one case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=("loader", "threads", "growth"))
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--weights", default="")
+    args = parser.parse_args()
+    if args.case == "loader":
+        loader(args.data)
+    else:
+        {"threads": threads, "growth": growth}[args.case](args.data, args.weights)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The cache folder: entries are whole or absent, made once, and make room for each other."""
+
+import errno
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from tl_lightning import store
+from tl_lightning.errors import UserError
+from tl_lightning.store import NoRoom, Store
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def put(key, size=10_000, name="features"):
+    entries = Store(name)
+    with entries.lock(key), entries.writing(key, {"images": 1}, size) as draft:
+        (draft / "rows").write_bytes(b"x" * size)
+    return entries
+
+
+def keys():
+    return {e.folder.name for e in store.entries()}
+
+
+def test_what_is_written_is_found():
+    entry = put("a").get("a")
+    assert (entry.folder / "rows").read_bytes() == b"x" * 10_000
+    assert entry.facts == {"images": 1}
+    assert 10_000 <= entry.bytes < 30_000
+    assert Store("features").get("b") is None
+
+
+def test_half_written_is_never_seen(folder):
+    entries = Store("features")
+    with pytest.raises(KeyboardInterrupt), entries.lock("a"), entries.writing("a", {}, 10) as draft:
+        (draft / "rows").write_bytes(b"half")
+        assert entries.get("a") is None
+        raise KeyboardInterrupt
+    assert entries.get("a") is None
+    assert [p.name for p in (folder / "features").iterdir()] == ["a.lock"]
+
+
+def test_the_least_recently_used_makes_room(monkeypatch):
+    for key in "abc":
+        put(key)
+        time.sleep(0.02)
+    assert Store("features").get("a")  # used again: b is now the oldest
+    monkeypatch.setenv("TL_CACHE_GB", str(45_000 / 1e9))
+    put("d", name="images")
+    assert keys() == {"a", "c", "d"}
+
+
+def test_an_entry_larger_than_the_budget_or_the_disk(monkeypatch):
+    put("a")
+    monkeypatch.setenv("TL_CACHE_GB", "0.000001")
+    with pytest.raises(NoRoom, match=r"10 KB are more than TL_CACHE_GB=1e-06 allows"):
+        put("b")
+    assert keys() == {"a"}  # nothing was removed for what cannot be kept
+    monkeypatch.setenv("TL_CACHE_GB", "lots")
+    with pytest.raises(UserError, match="TL_CACHE_GB=lots"):
+        put("b")
+    monkeypatch.setenv("TL_CACHE_GB", "1e9")
+    with pytest.raises(NoRoom, match="are free at"):
+        Store("features")._make_room(10**17)
+
+
+def test_a_disk_that_fills_up_is_no_room_and_other_errors_stay_what_they_are(folder):
+    entries = Store("features")
+    with pytest.raises(NoRoom, match="No space left"), entries.lock("a"), entries.writing("a", {}, 1):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="truncated"), entries.lock("a"), entries.writing("a", {}, 1):
+        raise OSError("image file is truncated")
+    assert [p.name for p in (folder / "features").iterdir()] == ["a.lock"]
+
+
+def test_a_folder_that_cannot_be_written(folder):
+    folder.write_text("in the way")
+    with pytest.raises(NoRoom, match="cannot be written"), Store("features").lock("a"):
+        pass
+
+
+def _make_once(log):
+    entries = Store("features")
+    with entries.lock("a"):
+        if entries.get("a") is None:
+            with entries.writing("a", {}, 1), open(log, "a") as file:
+                time.sleep(0.2)
+                file.write("made\n")
+
+
+def test_two_processes_do_the_work_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_make_once, args=(tmp_path / "log",)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(20)
+    assert (tmp_path / "log").read_text() == "made\n"
+
+
+def test_list_size_clear(capsys, monkeypatch):
+    from tl_lightning.runs import cache
+
+    put("a")
+    for action, expected in (("list", "features"), ("size", "1 entries"), ("clear", "removed"), ("size", "0 entries")):
+        monkeypatch.setattr("sys.argv", ["cache.py", action])
+        cache.main()
+        assert expected in capsys.readouterr().out
+
+
+def test_human():
+    assert [store.human(n) for n in (999, 1500, 2e6, 3e10)] == ["999 B", "1.5 KB", "2 MB", "30 GB"]
