@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check clean
+.PHONY: help install demo test lint check bench-env clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -29,5 +29,9 @@ lint: install ## Check style and types
 
 check: lint test ## All of the above that can fail
 
+bench-env: ## Make .venv-bench with what scripts/benchmark.py --peers compares with
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet fastai 'lightning>=2.6.6,<2.7' safetensors --constraint constraints.txt
+
 clean: ## Remove the environment and everything that runs left here
-	rm -rf .venv outputs multirun build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-bench outputs multirun build dist .mypy_cache .ruff_cache .pytest_cache

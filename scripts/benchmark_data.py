@@ -109,9 +109,8 @@ def _run(words: list[str], environment: dict[str, str]) -> tuple[dict[str, Any],
 def threads(data: Path, weights: str) -> None:
     """An epoch of finetune_top beside a busy neighbour on every core but one."""
     print("\n| loader processes | OpenMP threads spin | threads sleep (ours) | faster |\n|---|---|---|---|")
-    busy = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(max(1, (os.cpu_count() or 2) - 1))
-    ]
+    neighbours = range(max(1, (os.cpu_count() or 2) - 1))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in neighbours]
     try:
         for workers in (1, 2, 4):
             words = [f"data.root={data}", "backbone=mobilenet_v2", f"backbone.weights={weights}", "cache=off",
@@ -137,7 +136,7 @@ def growth(data: Path, weights: str) -> None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(path.resolve())
             words = [f"data.root={root}", "backbone=mobilenet_v2", f"backbone.weights={weights}",
-                     "backbone.image_size=64", "strategy=feature_extraction", "callbacks.early_stopping=null"]  # fmt: skip
+                     "backbone.image_size=64", "strategy=feature_extraction", "callbacks=none"]  # fmt: skip
             found, peak = _run(words, {"TL_CACHE": f"{folder}/cache"})
             train, total, fit = number * 0.8, found["seconds/total"], found["seconds/fit"]
             rows, once = 2 * train + number * 0.2, total - fit

@@ -90,10 +90,10 @@ def plain(data: str, weights: str, epochs: int, first: int, tutorial: bool = Fal
     learns = [*net.features[first:].parameters(), *net.classifier.parameters()]
     for p in learns:
         p.requires_grad_(True)
-    groups = [{"params": list(net.features[first:].parameters()), "lr": 1e-4},
-              {"params": net.classifier.parameters(), "lr": 1e-3}]  # fmt: skip
-    optimizer = torch.optim.AdamW([g for g in groups if list(g["params"])] if first < 19 else
-                                  net.classifier.parameters(), lr=1e-3)  # fmt: skip
+    groups: list[dict[str, Any]] = [{"params": list(net.classifier.parameters()), "lr": 1e-3}]
+    if first < len(net.features):
+        groups.append({"params": list(net.features[first:].parameters()), "lr": 1e-4})
+    optimizer = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(train))
 
     def forward(x: Tensor) -> Tensor:
@@ -165,9 +165,14 @@ def fastai(data: str, weights: str, epochs: int, frozen: bool) -> float:
         return network(sys.argv[3])
 
     model_meta[body] = {"cut": -1, "split": default_split, "stats": imagenet_stats}
-    block = DataBlock((ImageBlock, CategoryBlock), get_items=lambda p: [f for f in get_image_files(p) if readable(f)],
-                      splitter=GrandparentSplitter(valid_name="val"), get_y=parent_label,
-                      item_tfms=RandomResizedCrop(224, min_scale=0.35), batch_tfms=[Flip(), Normalize.from_stats(*imagenet_stats)])  # fmt: skip
+    block = DataBlock(
+        (ImageBlock, CategoryBlock),
+        get_items=lambda folder: [f for f in get_image_files(folder) if readable(f)],
+        splitter=GrandparentSplitter(valid_name="val"),
+        get_y=parent_label,
+        item_tfms=RandomResizedCrop(224, min_scale=0.35),
+        batch_tfms=[Flip(), Normalize.from_stats(*imagenet_stats)],
+    )
     learner = vision_learner(block.dataloaders(data, bs=BATCH, num_workers=1), body, metrics=accuracy, pretrained=True)
     with learner.no_bar(), learner.no_logging():
         if not frozen:

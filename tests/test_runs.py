@@ -18,7 +18,7 @@ from tl_lightning.inputs import ImageInput
 from tl_lightning.runs.build import build, instantiate
 from tl_lightning.runs.cli import choices, conf_dir
 from tl_lightning.runs.record import load_model
-from tl_lightning.runs.train import train
+from tl_lightning.runs.train import _prepare, train
 
 SMALL = ["backbone=mobilenet_v2", "backbone.weights=null", "backbone.image_size=32"]
 BACKBONES, STRATEGIES, HEADS = choices("backbone"), choices("strategy"), choices("head")
@@ -286,3 +286,77 @@ def test_max_epochs_shorter_than_the_phases(configure):
 def test_unfinished_run_has_no_model(tmp_path):
     with pytest.raises(UserError, match=r"no finished run: model.json is missing"):
         load_model(tmp_path)
+
+
+def test_linear_probe_is_an_ordinary_run(configure, tmp_path, photos):
+    """No epoch, but scores, a checkpoint and a model that gives them again from the folder alone."""
+    metrics = train(configure(*SMALL, "strategy=linear_probe", "data.val_fraction=0.25"))
+    run = tmp_path / "run"
+    assert metrics["epochs"] == 0
+    assert "best/epoch" not in metrics
+    assert metrics["val/accuracy"] == 1.0
+    assert metrics["params/trainable"] == 2 * 1280 + 2
+    network, facts = load_model(run)
+    assert facts["strategy"]["_target_"].endswith("LinearProbe")
+    image = ImageInput(**facts["preprocessing"])
+    with (run / "splits.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["split"] == "val"]
+    pixels = torch.stack([eval_transform(image)(load_rgb(photos / r["path"])) for r in rows])
+    with torch.no_grad():
+        guesses = network(image.normalise(pixels)).argmax(1)
+    assert [facts["classes"][i] for i in guesses] == [r["class"] for r in rows]
+    state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(state["head.1.weight"], load_file(run / "model.safetensors")["head.1.weight"])
+    assert list((run / "tensorboard").rglob("events*"))
+
+
+def test_class_weights_reach_the_solved_head(configure):
+    """Heavier mistakes on one class move the bias towards it."""
+    biases = []
+    for i, weights in enumerate(("none", "{dark: 20.0}")):
+        cfg = configure(*SMALL, "strategy=linear_probe", f"data.class_weights={weights}", run=f"run{i}")
+        parts = build(cfg)
+        _prepare(parts, None)
+        bias = parts.module.head[1].bias
+        biases.append(float(bias[0] - bias[1]))
+    assert biases[1] > biases[0]
+
+
+def test_lp_ft_starts_from_the_solved_head(configure, caplog):
+    caplog.set_level("INFO")
+    parts = build(configure(*SMALL, "strategy=lp_ft"))
+    before = parts.module.head[1].weight.clone()
+    _prepare(parts, None)
+    assert not torch.equal(parts.module.head[1].weight, before)
+    assert "head      solved: leave-one-out accuracy" in caplog.text
+    with pytest.raises(UserError, match="only a linear head can be solved exactly"):
+        build(configure(*SMALL, "strategy=lp_ft", "head=mlp"))
+    build(configure(*SMALL, "strategy=lp_ft", "strategy.head_epochs=1", "head=mlp", "trainer.max_epochs=2"))
+
+
+def test_another_head_rate_and_seed_reuse_the_features(configure, caplog):
+    caplog.set_level("INFO")
+    train(configure(*SMALL, "strategy=feature_extraction", run="a"))
+    assert "random crops, each image and its mirror image: 44 rows" in caplog.text
+    caplog.clear()
+    # the same random weights again: a file's would be
+    train(configure(*SMALL, "strategy=feature_extraction", "head=mlp", "optimizer.lr=0.01", "data.seed=5", run="b"))
+    assert "all from an earlier run" in caplog.text
+
+
+def test_resuming_takes_the_frozen_stages_from_the_run(configure, tmp_path, monkeypatch):
+    """What lies below the boundary is that of the checkpoint, not of the weights file as it is today."""
+    train(configure(*SMALL, "strategy=feature_extraction", "trainer.max_epochs=1"))
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    parts = build(configure(*SMALL, "strategy=feature_extraction", "seed=9", run="other"))
+    kept = torch.load(checkpoint, weights_only=True)["state_dict"]["backbone.net.features.0.0.weight"]
+    assert not torch.equal(parts.module.backbone.net.features[0][0].weight, kept)
+    _prepare(parts, checkpoint)
+    assert torch.equal(parts.module.backbone.net.features[0][0].weight, kept)
+
+
+@pytest.mark.parametrize("wrong", ["cache=of", "cache=0", "engine=fast", "cache_dtype=int8", "data.cache=tape"])
+def test_bad_choices_of_what_is_kept(wrong, configure):
+    key, value = wrong.split("=")
+    with pytest.raises(UserError, match=rf"{key}={value} is unknown: use "):
+        build(configure(*SMALL, wrong))

@@ -91,7 +91,7 @@ class Extractor:
         with ExitStack() as locks:
             for part in sorted(parts, key=lambda p: p.key):  # one order for all processes: none waits for a waiting one
                 locks.enter_context(store.lock(part.key))
-                part.rows = self._kept(part, shape, store.get(part.key))
+                part.rows = self._kept(part, shape, store.get(part.key), max(2, -(-CHECKED_ROWS // len(parts))))
             missing = [p for p in parts if p.rows is None]
             if not missing:
                 return
@@ -112,15 +112,15 @@ class Extractor:
                 assert entry is not None
                 part.rows = _opened(entry)
 
-    def _kept(self, part: Part, shape: tuple[int, ...], entry: Entry | None) -> np.ndarray | None:
-        """The rows of an entry, if it is whole and eight of them come out the same again."""
+    def _kept(self, part: Part, shape: tuple[int, ...], entry: Entry | None, number: int) -> np.ndarray | None:
+        """The rows of an entry, if it is whole and so many of them come out the same again."""
         if entry is None:
             return None
         try:
             rows = _opened(entry)
             if rows.shape != (len(part.images), *shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
-            picked = np.random.default_rng().choice(len(rows), min(CHECKED_ROWS, len(rows)), replace=False)
+            picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
             error = disagreement(self._again(part, picked), torch.from_numpy(rows[picked]))
             if error > _AGREES:
                 raise ValueError(f"rows are off by {error:.1e}")
