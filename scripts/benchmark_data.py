@@ -64,12 +64,11 @@ def _seconds(batches: Any) -> tuple[float, int]:
 
 
 def _theirs(root: Path) -> float:
+    import tl_lightning.data.datamodule  # noqa: F401, I001  torchvision beside a CPU build of torch
     import torch
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
-
-    import tl_lightning  # noqa: F401  torchvision beside a CPU build of torch
 
     transform = v2.Compose([
         v2.RandomResizedCrop(224, (0.35, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor(),
@@ -98,7 +97,13 @@ def _ours(root: Path) -> tuple[float, float]:
 
 def _run(words: list[str], environment: dict[str, str]) -> tuple[dict[str, Any], float]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(REPO / "train.py"), "callbacks.progress=null", *words, f"hydra.run.dir={folder}"]
+        command = [
+            sys.executable,
+            str(REPO / "train.py"),
+            "++callbacks.progress=null",
+            *words,
+            f"hydra.run.dir={folder}",
+        ]
         child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(child.pid, 0)
         if status:
