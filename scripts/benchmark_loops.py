@@ -182,7 +182,7 @@ def fastai(data: str, weights: str, epochs: int, frozen: bool) -> float:
 
 
 def lightning(data: str, weights: str, epochs: int, frozen: bool) -> float:
-    """Lightning's BackboneFinetuning, unfreezing never or in the first epoch."""
+    """Lightning's BackboneFinetuning, unfreezing never or at once."""
     import lightning as L
     from lightning.pytorch.callbacks import BackboneFinetuning
 
@@ -206,7 +206,7 @@ def lightning(data: str, weights: str, epochs: int, frozen: bool) -> float:
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-3)
 
-    when = epochs + 1 if frozen else 1
+    when = epochs + 1 if frozen else 0
     finetuning = BackboneFinetuning(when, lambda epoch: 1.0, backbone_initial_lr=1e-4, should_align=False)
     trainer = L.Trainer(max_epochs=epochs, callbacks=[finetuning], logger=False, enable_checkpointing=False,
                         enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")  # fmt: skip

@@ -308,6 +308,17 @@ def test_without_room_training_goes_on_uncached(photos, tmp_path, monkeypatch, c
     assert caplog.text.count("cannot be written") == 1
 
 
+def test_training_and_evaluation_may_differ_in_size(photos):
+    """As for ResNet-50, trained at 176 px and evaluated at 224: maps of two sizes, each at its own."""
+    data, network = tiny_data(photos), warmed()
+    data.input = network.input = INPUT.__class__(16, 24, 26, "bilinear", INPUT.mean, INPUT.std)
+    frozen = Frozen(network, plan_of(FinetuneTop(stages=1)), data, Options(cache=2))
+    loaders, entry = frozen.loaders(CPU, 1)
+    assert entry == 2
+    assert next(iter(loaders.train_dataloader()))[0].shape[1:] == (6, 4, 4)
+    assert next(iter(loaders.val_dataloader()))[0].shape[1:] == (6, 6, 6)
+
+
 # -- engines --
 
 

@@ -45,6 +45,7 @@ class Part:
     split: str
     view: View
     images: Images
+    shape: tuple[int, ...] = ()
     key: str = ""
     rows: np.ndarray | None = None
     out: BinaryIO | None = field(default=None, repr=False)
@@ -64,26 +65,29 @@ class Extractor:
     def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
         """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
         parts = [Part(s, v, self.data.images(s, v.transform, keep=False)) for s, v in wanted]
-        shape, self.dtype = self._look(parts[0])
+        for part in parts:  # sizes may differ between training and evaluation
+            twin = next((p for p in parts if p.shape and p.view.transform.name == part.view.transform.name), None)
+            part.shape = twin.shape if twin else self._look(part)
         if self.store is None:
             for part in parts:
-                part.rows = np.empty((len(part.images), *shape), self.dtype)
+                part.rows = np.empty((len(part.images), *part.shape), self.dtype)
             self._compute(parts)
         else:
-            self._from_store(parts, shape, self.store)
+            self._from_store(parts, self.store)
         arrays = [part.rows for part in parts if part.rows is not None]
         self.kept = sum(a.nbytes for a in arrays)
         return arrays
 
-    def _look(self, part: Part) -> tuple[tuple[int, ...], str]:
-        """Shape of a row, and the dtype that holds its values."""
+    def _look(self, part: Part) -> tuple[int, ...]:
+        """Shape of a row; single precision from here on if half precision cannot hold its values."""
         rows = self._again(part, np.arange(min(2, len(part.images))))
         fits = disagreement(rows, rows.half()) < _AGREES / 10
         if self.dtype == "float16" and not fits:
             log.info("cache     half precision cannot hold these activations: they are kept in single precision")
-        return tuple(rows.shape[1:]), self.dtype if fits else "float32"
+        self.dtype = self.dtype if fits else "float32"
+        return tuple(rows.shape[1:])
 
-    def _from_store(self, parts: Sequence[Part], shape: tuple[int, ...], store: Store) -> None:
+    def _from_store(self, parts: Sequence[Part], store: Store) -> None:
         prefix = digests.of_prefix(self.prefix.backbone, self.prefix.boundary)
         images = {split: digests.of_images(self.data.folder, split) for split in {p.split for p in parts}}
         for part in parts:
@@ -91,20 +95,20 @@ class Extractor:
         with ExitStack() as locks:
             for part in sorted(parts, key=lambda p: p.key):  # one order for all processes: none waits for a waiting one
                 locks.enter_context(store.lock(part.key))
-                part.rows = self._kept(part, shape, store.get(part.key), max(2, -(-CHECKED_ROWS // len(parts))))
+                part.rows = self._kept(part, store.get(part.key), max(2, -(-CHECKED_ROWS // len(parts))))
             missing = [p for p in parts if p.rows is None]
             if not missing:
                 return
             with ExitStack() as drafts:
                 for part in missing:
                     length = len(part.images)
-                    size = int(np.prod(shape)) * length * np.dtype(self.dtype).itemsize
-                    facts = {"split": part.split, "images": length, "shape": shape, "dtype": self.dtype,
+                    size = int(np.prod(part.shape)) * length * np.dtype(self.dtype).itemsize
+                    facts = {"split": part.split, "images": length, "shape": part.shape, "dtype": self.dtype,
                              "root": str(self.data.folder.root), "boundary": self.prefix.boundary,
                              "network": type(self.prefix.backbone.net).__name__, "view": part.view.name}  # fmt: skip
                     folder = drafts.enter_context(store.writing(part.key, facts, size))
                     part.out = drafts.enter_context((folder / "rows.npy").open("wb"))
-                    header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *shape)}
+                    header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *part.shape)}
                     np.lib.format.write_array_header_1_0(part.out, header)
                 self._compute(missing)
             for part in missing:
@@ -112,13 +116,13 @@ class Extractor:
                 assert entry is not None
                 part.rows = _opened(entry)
 
-    def _kept(self, part: Part, shape: tuple[int, ...], entry: Entry | None, number: int) -> np.ndarray | None:
+    def _kept(self, part: Part, entry: Entry | None, number: int) -> np.ndarray | None:
         """The rows of an entry, if it is whole and so many of them come out the same again."""
         if entry is None:
             return None
         try:
             rows = _opened(entry)
-            if rows.shape != (len(part.images), *shape) or rows.dtype != np.dtype(self.dtype):
+            if rows.shape != (len(part.images), *part.shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
             picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
             error = disagreement(self._again(part, picked), torch.from_numpy(rows[picked]))

@@ -51,6 +51,7 @@ class Frozen:
     def __init__(self, backbone: Backbone, plan: Plan, data: ImageDataModule, options: Options) -> None:
         self.backbone, self.plan, self.data, self.options = backbone, plan, data, options
         self.choice = choose(options.cache, plan, data.input, data.augment)
+        self._features: np.ndarray | None = None
 
     def loaders(self, device: torch.device, epochs: int) -> tuple[L.LightningDataModule, int]:
         """What to train and evaluate on, and the stage at which its batches enter."""
@@ -60,10 +61,12 @@ class Frozen:
             parts = [("train", view) for view in choice.views]
             parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
             try:
-                rows = self._rows(boundary, parts, device, memory=not self.plan.phases and self.options.cache == "off")
-                by_split = {
-                    split: [r for (s, _), r in zip(parts, rows, strict=True) if s == split] for split, _ in parts
-                }
+                rows = self._rows(boundary, parts, device, choice.reason)
+                by_split: dict[str, list[np.ndarray]] = {split: [] for split, _ in parts}
+                for (split, _), array in zip(parts, rows, strict=True):
+                    by_split[split].append(array)
+                if not self.plan.phases:  # one view, in the evaluation geometry
+                    self._features = by_split["train"][0]
                 return FeatureDataModule(self.data, by_split, choice), boundary
             except NoRoom as why:
                 log.warning(f"cache     off: {why}")
@@ -76,15 +79,17 @@ class Frozen:
 
     def features(self, device: torch.device) -> np.ndarray:
         """(N, feature_dim): the training images' features in the evaluation geometry, cached where it can be."""
-        wanted = [("train", View(eval_transform(self.data.input)))]
+        if self._features is not None:
+            return self._features
+        wanted, reason = [("train", View(eval_transform(self.data.input)))], "to solve the head"
         try:
-            return self._rows(len(self.plan.stages), wanted, device, memory=self.options.cache == "off")[0]
+            return self._rows(len(self.plan.stages), wanted, device, reason, memory=self.options.cache == "off")[0]
         except NoRoom as why:
             log.warning(f"cache     off: {why}")
-            return self._rows(len(self.plan.stages), wanted, device, memory=True)[0]
+            return self._rows(len(self.plan.stages), wanted, device, reason, memory=True)[0]
 
     def _rows(
-        self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, memory: bool
+        self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, reason: str, memory: bool = False
     ) -> list[np.ndarray]:
         images = sum(sum(self.data.folder.counts(split)) for split, _ in wanted)
         prefix = Prefix(self.backbone, boundary, self.options.engine, device, images)
@@ -94,5 +99,5 @@ class Frozen:
         where = "in memory" if store is None else f"in {store.root}"
         pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} images/s, {prefix.name}"
         how = f"{extractor.computed} computed at {pace}" if extractor.computed else "all from an earlier run"
-        log.info(f"cache     {self.choice.reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
+        log.info(f"cache     {reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
         return rows
