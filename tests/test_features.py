@@ -1,6 +1,7 @@
 """What is computed once equals what would be computed every time, and nothing stale is ever used."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -171,6 +172,28 @@ def test_what_half_precision_cannot_hold_is_kept_in_single(photos, caplog):
     torch.testing.assert_close(torch.from_numpy(np.array(rows[0])), reference(photos, network), rtol=1e-4, atol=1e-2)
 
 
+def test_one_image_beyond_half_precision_is_seen_in_the_pass(photos, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    network = warmed()
+    run = Prefix.__call__
+    monkeypatch.setattr(Prefix, "__call__", lambda self, x: run(self, x) + 70_000.0)
+    rows, _ = extract(photos, network)
+    assert rows[0].dtype == np.float32
+    assert "half precision cannot hold" in caplog.text
+    assert np.isfinite(rows[0]).all()
+
+
+def test_two_splits_of_the_same_images(photos, tmp_path):
+    """A test split that is a copy of val, as a stopgap: no process waits for itself."""
+    root = tmp_path / "split"
+    for split in ("train", "val", "test"):
+        shutil.copytree(photos, root / split)
+    data = tiny_data(root)
+    frozen = Frozen(warmed(), plan_of(LinearProbe()), data, Options())
+    loaders, _ = frozen.loaders(CPU, 1)
+    assert {s: len(rows[0]) for s, rows in loaders.rows.items()} == {"train": 24, "val": 24, "test": 24}
+
+
 # -- training on rows --
 
 
@@ -295,11 +318,15 @@ def test_views_of_what_is_done_to_batches_are_refused():
 def test_without_room_training_goes_on_uncached(photos, tmp_path, monkeypatch, caplog, folder):
     expected, _ = train(photos, tmp_path / "a", FeatureExtraction(), cache="off", engine="eager")
     monkeypatch.setenv("TL_CACHE_GB", "0")
-    module, loaders = train(photos, tmp_path / "b", FeatureExtraction())
-    assert not isinstance(loaders, FeatureDataModule)
-    assert "more than TL_CACHE_GB=0 allows" in caplog.text
-    for name, value in expected.state_dict().items():
-        torch.testing.assert_close(module.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    for free, on_rows in ((1e12, True), (0.0, False)):
+        caplog.clear()
+        monkeypatch.setattr("tl_lightning.features.extract.free_memory", lambda free=free: free)
+        module, loaders = train(photos, tmp_path / f"b{free}", FeatureExtraction(), dtype="float32")
+        assert isinstance(loaders, FeatureDataModule) == on_rows  # in memory, for this run
+        assert caplog.text.count("more than TL_CACHE_GB=0 allows") == 1
+        assert ("images are drawn as augment says" in caplog.text) != on_rows
+        for name, value in expected.state_dict().items():
+            torch.testing.assert_close(module.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     caplog.clear()
     blocked = tmp_path / "blocked"
     blocked.write_text("")

@@ -2,15 +2,18 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torchvision.models import mobilenet_v2
 
 from tl_lightning.backbones import Backbone
+from tl_lightning.callbacks.checkpoints import LastCheckpoint
 from tl_lightning.data.images import load_rgb
 from tl_lightning.data.transforms import eval_transform
 from tl_lightning.errors import UserError
@@ -18,6 +21,7 @@ from tl_lightning.inputs import ImageInput
 from tl_lightning.runs.build import build, instantiate
 from tl_lightning.runs.cli import choices, conf_dir
 from tl_lightning.runs.record import load_model
+from tl_lightning.runs.resume import _forget
 from tl_lightning.runs.train import _prepare, train
 
 SMALL = ["backbone=mobilenet_v2", "backbone.weights=null", "backbone.image_size=32"]
@@ -324,14 +328,57 @@ def test_class_weights_reach_the_solved_head(configure):
 
 def test_lp_ft_starts_from_the_solved_head(configure, caplog):
     caplog.set_level("INFO")
-    parts = build(configure(*SMALL, "strategy=lp_ft"))
+    solved = ["strategy=lp_ft", "strategy.head_epochs=0", "strategy.norm=eval"]
+    parts = build(configure(*SMALL, *solved))
     before = parts.module.head[1].weight.clone()
     _prepare(parts, None)
     assert not torch.equal(parts.module.head[1].weight, before)
     assert "head      solved: leave-one-out accuracy" in caplog.text
     with pytest.raises(UserError, match="only a linear head can be solved exactly"):
-        build(configure(*SMALL, "strategy=lp_ft", "head=mlp"))
+        build(configure(*SMALL, *solved, "head=mlp"))
+    with pytest.raises(UserError, match=r"strategy.head_epochs=0 on random weights"):
+        build(configure(*SMALL, *solved[:2]))
     build(configure(*SMALL, "strategy=lp_ft", "strategy.head_epochs=1", "head=mlp", "trainer.max_epochs=2"))
+
+
+def test_a_balanced_sampler_weighs_like_class_weights(configure, photos):
+    """Drawing rare classes more often and weighing them more are one objective, and solved as one."""
+    for path in sorted((photos / "dark").iterdir())[:8]:
+        path.unlink()
+    found = [build(configure(*SMALL, "data.batch_size=2", o)).data.emphasis()
+             for o in ("data.sampler=balanced", "data.class_weights=auto", "data.sampler=none")]  # fmt: skip
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0][0] > found[0][1]
+    torch.testing.assert_close(found[2], torch.ones(2))
+
+
+def test_resuming_takes_back_rows_of_epochs_after_the_checkpoint(configure, tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,loss,step\n0,1.0,1\n1,0.5,2\n,0.4,3\n2,0.3,4\n")
+    _forget(path, 2)
+    assert path.read_text().split() == ["epoch,loss,step", "0,1.0,1", "1,0.5,2", ",0.4,3"]
+
+
+def test_the_last_checkpoint_is_never_older_than_the_best_and_all_ranks_agree(tmp_path, monkeypatch):
+    """Saving is collective: the decision is the first rank's, whatever this rank's clock says."""
+    saved = []
+    monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", lambda *a: saved.append(a[1].current_epoch))
+    keeper = ModelCheckpoint(tmp_path)
+
+    def trainer(epoch, said=lambda due: due):
+        strategy = SimpleNamespace(broadcast=said)
+        return SimpleNamespace(
+            should_stop=False, current_epoch=epoch, max_epochs=9, checkpoint_callback=keeper, strategy=strategy
+        )
+
+    last = LastCheckpoint(apart=1e9, dirpath=tmp_path)
+    for epoch, score in ((0, 0.5), (1, 0.5), (2, 0.7), (3, 0.7), (8, 0.7)):
+        keeper.best_model_score = torch.tensor(score)
+        last.on_train_epoch_end(trainer(epoch), None)
+    assert saved == [0, 2, 8]
+    last.on_train_epoch_end(trainer(4, lambda due: True), None)
+    last.on_train_epoch_end(trainer(8, lambda due: False), None)
+    assert saved == [0, 2, 8, 4]
 
 
 def test_another_head_rate_and_seed_reuse_the_features(configure, caplog):

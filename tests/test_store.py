@@ -20,7 +20,9 @@ def folder(tmp_path, monkeypatch):
 
 def put(key, size=10_000, name="features"):
     entries = Store(name)
-    with entries.lock(key), entries.writing(key, {"images": 1}, size) as draft:
+    with entries.lock(key):
+        entries.make_room(size)
+    with entries.lock(key), entries.writing(key, {"images": 1}) as draft:
         (draft / "rows").write_bytes(b"x" * size)
     return entries
 
@@ -39,7 +41,7 @@ def test_what_is_written_is_found():
 
 def test_half_written_is_never_seen(folder):
     entries = Store("features")
-    with pytest.raises(KeyboardInterrupt), entries.lock("a"), entries.writing("a", {}, 10) as draft:
+    with pytest.raises(KeyboardInterrupt), entries.lock("a"), entries.writing("a", {}) as draft:
         (draft / "rows").write_bytes(b"half")
         assert entries.get("a") is None
         raise KeyboardInterrupt
@@ -68,14 +70,14 @@ def test_an_entry_larger_than_the_budget_or_the_disk(monkeypatch):
         put("b")
     monkeypatch.setenv("TL_CACHE_GB", "1e9")
     with pytest.raises(NoRoom, match="are free at"):
-        Store("features")._make_room(10**17)
+        Store("features").make_room(10**17)
 
 
 def test_a_disk_that_fills_up_is_no_room_and_other_errors_stay_what_they_are(folder):
     entries = Store("features")
-    with pytest.raises(NoRoom, match="No space left"), entries.lock("a"), entries.writing("a", {}, 1):
+    with pytest.raises(NoRoom, match="No space left"), entries.lock("a"), entries.writing("a", {}):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(OSError, match="truncated"), entries.lock("a"), entries.writing("a", {}, 1):
+    with pytest.raises(OSError, match="truncated"), entries.lock("a"), entries.writing("a", {}):
         raise OSError("image file is truncated")
     assert [p.name for p in (folder / "features").iterdir()] == ["a.lock"]
 
@@ -90,7 +92,7 @@ def _make_once(log):
     entries = Store("features")
     with entries.lock("a"):
         if entries.get("a") is None:
-            with entries.writing("a", {}, 1), open(log, "a") as file:
+            with entries.writing("a", {}), open(log, "a") as file:
                 time.sleep(0.2)
                 file.write("made\n")
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,11 @@ class Store:
             lock.release()
 
     @contextmanager
-    def writing(self, key: str, facts: Mapping[str, Any], size: int) -> Iterator[Path]:
+    def writing(self, key: str, facts: Mapping[str, Any]) -> Iterator[Path]:
         """A folder to fill, which becomes the entry at the end; left by an exception it is removed.
 
-        Makes room for `size` bytes first. Raises NoRoom if it cannot, or when the disk fills up meanwhile.
+        Raises NoRoom when the disk fills up meanwhile.
         """
-        self._make_room(size)
         try:
             draft = Path(tempfile.mkdtemp(dir=self.root, prefix=f"{key}.", suffix=".part"))
         except OSError as error:
@@ -104,20 +103,24 @@ class Store:
         """Forget an entry; a process that has it mapped keeps reading it."""
         shutil.rmtree(self.root / key, ignore_errors=True)
 
-    def _make_room(self, size: int) -> None:
+    def make_room(self, size: int) -> None:
+        """Remove what was least recently used until `size` bytes more may be kept. Raises NoRoom if that cannot be."""
         budget = cache_bytes()
         if size > budget:
             raise NoRoom(f"{human(size)} are more than TL_CACHE_GB={budget / 1e9:g} allows")
         free = shutil.disk_usage(self.root).free
         if size > free:
             raise NoRoom(f"{human(size)} are more than the {human(free)} that are free at {self.root}")
-        held = sorted(entries(), key=lambda e: e.used)
-        total = sum(e.bytes for e in held)
-        for entry in held:
+        held = []
+        for entry in entries():
+            with suppress(FileNotFoundError):  # another process removes, too
+                held.append((entry.used, entry.bytes, entry.folder))
+        total = sum(taken for _, taken, _ in held)
+        for _, taken, folder in sorted(held):
             if total + size <= budget:
                 break
-            total -= entry.bytes
-            shutil.rmtree(entry.folder, ignore_errors=True)
+            total -= taken
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def entries() -> list[Entry]:

@@ -33,10 +33,14 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, *, apart: float = 5.0, **options: Any) -> None:
         super().__init__(**options)
         self.apart, self._kept = apart, float("-inf")
+        self._best: Tensor | None = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, if it is time."""
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if ends or time.monotonic() - self._kept >= self.apart:
+        keeper = trainer.checkpoint_callback  # the last shall never be older than the best
+        best = keeper.best_model_score if isinstance(keeper, ModelCheckpoint) else None
+        due = ends or best != self._best or time.monotonic() - self._kept >= self.apart
+        if trainer.strategy.broadcast(due):  # saving is done by all ranks together, whose clocks differ
             super().on_train_epoch_end(trainer, pl_module)
-            self._kept = time.monotonic()
+            self._kept, self._best = time.monotonic(), best

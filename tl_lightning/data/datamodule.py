@@ -115,7 +115,7 @@ class ImageDataModule(L.LightningDataModule):
         """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
         slots, where = None, "off"
         if keep and self.cache != "off":
-            stamps = [stamp(Path(path)) for path, _ in self.folder.split(split)]
+            stamps = [[str(Path(p).resolve()), *stamp(Path(p))] for p, _ in self.folder.split(split)]
             shapes = prepared_shapes(self.folder, split, transform)
             ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
             name = f"{transform.prepare} draft={self.draft}"
@@ -146,6 +146,11 @@ class ImageDataModule(L.LightningDataModule):
             images, labels = self.mix(images, labels) if self.mix else (images, labels)
             self.pictures = images[:16] if self.pictures is None else self.pictures
         return (self.prefix(images) if self.prefix else images), labels
+
+    def emphasis(self) -> Tensor:
+        """What an image of each class (C,) weighs in training, by loss weights and by sampling; mean 1 over images."""
+        counts = torch.tensor(self.folder.counts("train"), dtype=torch.float32)
+        return self.prior() * counts.sum() / counts
 
     def prior(self) -> Tensor:
         """Class probabilities (C,) as the training loss sees them."""

@@ -45,7 +45,10 @@ class Decoded:
 
     def get(self, index: int) -> np.ndarray | None:
         """The image in a slot, None if it is empty."""
-        height, width = _SHAPE.unpack(self._read("filled", _SHAPE.size * index, _SHAPE.size))
+        try:
+            height, width = _SHAPE.unpack(self._read("filled", _SHAPE.size * index, _SHAPE.size))
+        except FileNotFoundError:  # removed to make room
+            return None
         if not height:
             return None
         pixels = self._read("pixels", int(self.starts[index]), height * width * 3)
@@ -62,11 +65,11 @@ class Decoded:
             at = self.size + _SHAPE.size * index
             self._memory[at : at + _SHAPE.size] = shape
             return
-        slots, filled = self._open()
         try:
+            slots, filled = self._open()
             if os.pwrite(slots, data, begin) == len(data):
                 os.pwrite(filled, shape, _SHAPE.size * index)
-        except OSError:  # the disk is full: decoding again is slower, that is all
+        except OSError:  # the disk is full, or the files were removed: decoding again is slower, that is all
             pass
 
     def _read(self, file: str, begin: int, length: int) -> bytes:
@@ -100,7 +103,7 @@ def keep(kind: str, name: str, stamps: Sequence[Any], shapes: np.ndarray, ranks:
         return None, "off: data.cache=off"
     # a process that is not forked does not inherit the memory
     forks = torch.multiprocessing.get_start_method() == "fork"
-    if kind == "ram" or (kind == "auto" and forks and size * ranks <= RAM_SHARE * free):
+    if forks and (kind == "ram" or (kind == "auto" and size * ranks <= RAM_SHARE * free)):
         return Decoded(shapes, None), f"in memory, {human(size)} of {human(free)} free"
     try:
         return Decoded(shapes, _slots(name, stamps, size, len(shapes))), f"on disk, {human(size)}"
@@ -126,7 +129,8 @@ def _slots(name: str, stamps: Sequence[Any], size: int, count: int) -> Path:
         entry = store.get(key)
         whole = {(f.name, f.stat().st_size) for f in entry.folder.iterdir()} if entry else set()
         if not whole >= set(_files(size, count)):
-            with store.writing(key, facts, size) as draft:
+            store.make_room(size)
+            with store.writing(key, facts) as draft:
                 for file, length in _files(size, count):
                     with (draft / file).open("wb") as empty:
                         empty.truncate(length)

@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tl_lightning.data.datamodule import ImageDataModule
+from tl_lightning.data.decoded import RAM_SHARE, free_memory
 from tl_lightning.data.loading import Images, collate, enough_workers
 from tl_lightning.features import digests
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
 from tl_lightning.features.views import View
-from tl_lightning.store import Entry, Store
+from tl_lightning.store import Entry, NoRoom, Store, human
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +69,26 @@ class Extractor:
         for part in parts:  # sizes may differ between training and evaluation
             twin = next((p for p in parts if p.shape and p.view.transform.name == part.view.transform.name), None)
             part.shape = twin.shape if twin else self._look(part)
-        if self.store is None:
-            for part in parts:
-                part.rows = np.empty((len(part.images), *part.shape), self.dtype)
-            self._compute(parts)
-        else:
-            self._from_store(parts, self.store)
+        try:
+            self._fill(parts)
+        except OverflowError as why:
+            log.info(f"cache     {why}: rows are kept in single precision")
+            self.dtype = "float32"
+            self._fill(parts)
         arrays = [part.rows for part in parts if part.rows is not None]
         self.kept = sum(a.nbytes for a in arrays)
         return arrays
+
+    def _fill(self, parts: Sequence[Part]) -> None:
+        if self.store is not None:
+            self._from_store(parts, self.store)
+            return
+        size = sum(len(p.images) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
+        if size > RAM_SHARE * free_memory():
+            raise NoRoom(f"{human(size)} are more than a quarter of the {human(free_memory())} of memory that are free")
+        for part in parts:
+            part.rows = np.empty((len(part.images), *part.shape), self.dtype)
+        self._compute(parts)
 
     def _look(self, part: Part) -> tuple[int, ...]:
         """Shape of a row; single precision from here on if half precision cannot hold its values."""
@@ -91,7 +103,7 @@ class Extractor:
         prefix = digests.of_prefix(self.prefix.backbone, self.prefix.boundary)
         images = {split: digests.of_images(self.data.folder, split) for split in {p.split for p in parts}}
         for part in parts:
-            part.key = digests.key(prefix, images[part.split], part.view, self.data.draft, self.dtype)
+            part.key = digests.key(prefix, part.split, images[part.split], part.view, self.data.draft, self.dtype)
         with ExitStack() as locks:
             for part in sorted(parts, key=lambda p: p.key):  # one order for all processes: none waits for a waiting one
                 locks.enter_context(store.lock(part.key))
@@ -99,29 +111,29 @@ class Extractor:
             missing = [p for p in parts if p.rows is None]
             if not missing:
                 return
+            sizes = [len(p.images) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
+            store.make_room(sum(sizes))
             with ExitStack() as drafts:
                 for part in missing:
                     length = len(part.images)
-                    size = int(np.prod(part.shape)) * length * np.dtype(self.dtype).itemsize
                     facts = {"split": part.split, "images": length, "shape": part.shape, "dtype": self.dtype,
                              "root": str(self.data.folder.root), "boundary": self.prefix.boundary,
                              "network": type(self.prefix.backbone.net).__name__, "view": part.view.name}  # fmt: skip
-                    folder = drafts.enter_context(store.writing(part.key, facts, size))
+                    folder = drafts.enter_context(store.writing(part.key, facts))
                     part.out = drafts.enter_context((folder / "rows.npy").open("wb"))
                     header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *part.shape)}
                     np.lib.format.write_array_header_1_0(part.out, header)
                 self._compute(missing)
-            for part in missing:
-                entry = store.get(part.key)
-                assert entry is not None
-                part.rows = _opened(entry)
+                for part in missing:  # now, while it cannot be removed; what is mapped stays readable
+                    assert part.out is not None
+                    part.rows = _opened(Path(part.out.name))
 
     def _kept(self, part: Part, entry: Entry | None, number: int) -> np.ndarray | None:
         """The rows of an entry, if it is whole and so many of them come out the same again."""
         if entry is None:
             return None
         try:
-            rows = _opened(entry)
+            rows = _opened(entry.folder / "rows.npy")
             if rows.shape != (len(part.images), *part.shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
             picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
@@ -147,7 +159,11 @@ class Extractor:
         total, began = sum(len(p.images) for p in parts), time.perf_counter()
         with _bar(self.show, total) as bar:
             for job, batch, pixels in self._batches(jobs):
-                rows = self.prefix(self._normalised(pixels)).cpu().numpy().astype(self.dtype)
+                exact = self.prefix(self._normalised(pixels)).cpu().numpy()
+                with np.errstate(over="ignore"):
+                    rows = exact.astype(self.dtype)
+                if np.isfinite(exact).all() and not np.isfinite(rows).all():
+                    raise OverflowError("half precision cannot hold these activations")
                 for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):
                     if part.out is not None:
                         part.out.write(mine.tobytes())
@@ -192,8 +208,8 @@ def _by_view(samples: Sequence[list[Tensor]]) -> Tensor:
     return collate([(view, 0) for views in zip(*samples, strict=True) for view in views])[0]
 
 
-def _opened(entry: Entry) -> np.ndarray:
-    rows: np.ndarray = np.load(Path(entry.folder) / "rows.npy", mmap_mode="r", allow_pickle=False)
+def _opened(file: Path) -> np.ndarray:
+    rows: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     return rows
 
 

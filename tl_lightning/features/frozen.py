@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,22 +61,35 @@ class Frozen:
             whole = View(eval_transform(self.data.input))
             parts = [("train", view) for view in choice.views]
             parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
-            try:
-                rows = self._rows(boundary, parts, device, choice.reason)
+            rows = self._rows_if_possible(boundary, parts, device)
+            if rows is not None:
                 by_split: dict[str, list[np.ndarray]] = {split: [] for split, _ in parts}
                 for (split, _), array in zip(parts, rows, strict=True):
                     by_split[split].append(array)
                 if not self.plan.phases:  # one view, in the evaluation geometry
                     self._features = by_split["train"][0]
                 return FeatureDataModule(self.data, by_split, choice), boundary
-            except NoRoom as why:
-                log.warning(f"cache     off: {why}")
         else:
             log.info(f"cache     off: {choice.reason}")
         if boundary:
             images = epochs * sum(self.data.folder.counts("train"))
-            self.data.prefix = Prefix(self.backbone, boundary, self.options.engine, device, images)
+            own = copy.deepcopy(self.backbone)  # the learner's may be converted to another precision
+            self.data.prefix = Prefix(own, boundary, self.options.engine, device, images)
         return self.data, boundary
+
+    def _rows_if_possible(
+        self, boundary: int, parts: Sequence[tuple[str, View]], device: torch.device
+    ) -> list[np.ndarray] | None:
+        """Rows on disk, else in memory; None, after a warning, where neither has room for them."""
+        try:
+            return self._rows(boundary, parts, device, self.choice.reason)
+        except NoRoom as why:
+            log.warning(f"cache     not on disk: {why}")
+        try:
+            return self._rows(boundary, parts, device, self.choice.reason, memory=True)
+        except NoRoom as why:
+            log.warning(f"cache     off, images are drawn as augment says: {why}")
+            return None
 
     def features(self, device: torch.device) -> np.ndarray:
         """(N, feature_dim): the training images' features in the evaluation geometry, cached where it can be."""
@@ -85,7 +99,7 @@ class Frozen:
         try:
             return self._rows(len(self.plan.stages), wanted, device, reason, memory=self.options.cache == "off")[0]
         except NoRoom as why:
-            log.warning(f"cache     off: {why}")
+            log.warning(f"cache     not on disk: {why}")
             return self._rows(len(self.plan.stages), wanted, device, reason, memory=True)[0]
 
     def _rows(

@@ -34,7 +34,14 @@ _KEYS = {
     "backbone", "data", "strategy", "head", "optimizer", "schedule", "augment", "callbacks", "logger", "trainer",
     "experiment", "seed", "label_smoothing", "cache", "cache_dtype", "engine", "resume", "debug", "run_dir",
 }  # fmt: skip
-_MAY_BE_NULL = {"data.workers", "data.max_per_class", "strategy.speed", "strategy.decay", "augment.min_scale"}
+_MAY_BE_NULL = {
+    "data.workers",
+    "data.max_per_class",
+    "strategy.speed",
+    "strategy.decay",
+    "strategy.head_epochs",
+    "augment.min_scale",
+}
 
 
 def check(cfg: DictConfig) -> None:

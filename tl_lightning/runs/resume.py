@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]
     done = _epochs_done(run)
     if done >= saved.trainer.max_epochs:
         raise UserError(f"resume={run} has trained its {done} epochs: raise trainer.max_epochs above {done} to go on")
+    _forget(run / "metrics.csv", done)
     log.info(f"resuming  {run} after {done} epochs")
     return saved, str(_checkpoint(run))
 
@@ -61,6 +63,21 @@ def check(run: Path) -> None:
 
 def _checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
+
+
+def _forget(path: Path, done: int) -> None:
+    """Take the rows of epochs that will be trained again out of metrics.csv: they came after the last checkpoint."""
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, names = list(reader), list(reader.fieldnames or ())
+    kept = [r for r in rows if not (r.get("epoch") or "").isdigit() or int(r["epoch"]) < done]
+    if len(kept) < len(rows):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(kept)
 
 
 def _epochs_done(run: Path) -> int:

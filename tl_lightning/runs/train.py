@@ -6,6 +6,8 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import lightning as L
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
@@ -41,7 +44,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if parts.trainer.is_global_zero:
         record.write_start(run, cfg, parts.data.folder)
         _introduce(cfg, parts)
-    with following(run):
+    with following(run), _shared_threads(parts.trainer):
         loaders = _prepare(parts, checkpoint)
         seconds = {"seconds/fit": _fit(parts, loaders, run, checkpoint)}
         metrics = {
@@ -58,19 +61,29 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     return metrics
 
 
+@contextmanager
+def _shared_threads(trainer: L.Trainer) -> Iterator[None]:
+    """While inside, processes that train on one CPU share its cores."""
+    threads = torch.get_num_threads()
+    if trainer.num_devices > 1 and isinstance(trainer.accelerator, CPUAccelerator):
+        torch.set_num_threads(max(1, threads // trainer.num_devices))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _prepare(parts: Parts, checkpoint: str | None) -> L.LightningDataModule:
     """What lies below the plan's boundary computed once, and the head solved if the plan says so; gives the batches."""
     module, trainer = parts.module, parts.trainer
     if checkpoint:  # what the stages below the boundary compute is that of the run, whatever the weights file holds now
         module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    if trainer.num_devices > 1 and trainer.accelerator.__class__.__name__ == "CPUAccelerator":
-        torch.set_num_threads(max(1, torch.get_num_threads() // trainer.num_devices))
     device = trainer.strategy.root_device
     loaders, module.entry = parts.frozen.loaders(device, trainer.max_epochs or 1)
     if module.plan.solve and not checkpoint:
         began, labels = time.perf_counter(), np.array([label for _, label in parts.data.folder.split("train")])
         rows = parts.frozen.features(device)
-        solution = solve.solve(rows, labels, len(module.classes), module.class_weights)
+        solution = solve.solve(rows, labels, len(module.classes), parts.data.emphasis())
         solve.install(module.head, solution)
         log.info(
             f"head      solved: leave-one-out accuracy {solution.accuracy:.4f} (ridge, best of {solve.PENALTIES} "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tl_lightning.strategies.plan import FineTuning, Phase, Plan
+from tl_lightning.errors import UserError
+from tl_lightning.strategies.plan import Facts, FineTuning, Phase, Plan, Strategy
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,22 @@ class LpFt(FineTuning):
     """The head first, then everything (LP-FT, arXiv:2202.10054): a head that fits does not distort the features.
 
     `head_epochs` 0: the head is solved exactly; more: it alone learns for so long, as a head that is not linear must.
+    None is filled in: 0 on pretrained weights, 3 on random ones, whose features change with their first batch.
     """
 
-    head_epochs: int = 0
+    head_epochs: int | None = None
+
+    def given(self, facts: Facts) -> Strategy:
+        """Open values filled in; UserError if a head is to be solved on features that will not stay."""
+        filled = super().given(facts)
+        assert isinstance(filled, LpFt)
+        if filled.head_epochs == 0 and not facts.pretrained and filled.norm != "eval":
+            raise UserError(
+                "strategy.head_epochs=0 on random weights: their BatchNorm statistics change with the first batch, and "
+                "with them the features that the head was solved on; take strategy.head_epochs=3 or strategy.norm=eval"
+            )
+        open_epochs = 0 if facts.pretrained else 3
+        return filled if filled.head_epochs is not None else replace(filled, head_epochs=open_epochs)
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase from a solved head, or linear probing and then a second phase."""
