@@ -55,8 +55,8 @@ def choose(cache: str | int, plan: Plan, input: ImageInput, augment: Augment) ->
     """The views that `cache` (auto, off, or a number of random views) means for this plan and augmentation.
 
     "auto" caches what is the same in every epoch: images without random crops, and their mirror images. Where the
-    whole backbone is frozen it also takes these in place of light random crops, which a head alone gains nothing
-    from. Raises UserError for a number of views of what is only done to whole batches.
+    whole backbone is frozen it also takes these in place of light random crops, of which a head alone makes
+    little. Raises UserError for a number of views of what is only done to whole batches.
     """
     if cache not in ("auto", "off") and not (isinstance(cache, int) and not isinstance(cache, bool) and cache > 0):
         raise UserError(f"cache={cache} is unknown: use auto, off, or a number of views of each image")
