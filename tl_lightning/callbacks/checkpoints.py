@@ -41,6 +41,6 @@ class LastCheckpoint(ModelCheckpoint):
         keeper = trainer.checkpoint_callback  # the last shall never be older than the best
         best = keeper.best_model_score if isinstance(keeper, ModelCheckpoint) else None
         due = ends or best != self._best or time.monotonic() - self._kept >= self.apart
-        if trainer.strategy.broadcast(due):  # saving is done by all ranks together, whose clocks differ
+        if trainer.strategy.broadcast(bool(due)):  # saving is done by all ranks together, whose clocks differ
             super().on_train_epoch_end(trainer, pl_module)
             self._kept, self._best = time.monotonic(), best

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.weights import first_line
 from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ class Prefix:
         return self._run(images).float()
 
     @torch.no_grad()
-    def choose(self, few: Tensor) -> Tensor:
-        """Choose the engine by these images; gives their activations by the network itself."""
+    def choose(self, few: Tensor) -> None:
+        """Choose the engine by these images."""
         first = self.eager(few[: len(few) // 2])  # warms up
         began = time.perf_counter()
         rest = self.eager(few[len(few) // 2 :])
@@ -78,14 +79,13 @@ class Prefix:
                 engine = _BUILDERS[name](self.backbone, self.boundary, few, self.device)
                 error = disagreement(expected, engine(few))
             except Exception as why:  # exporters and compilers raise anything
-                log.info(f"engine    {name} does not take this network: {_first_line(why)}")
+                log.info(f"engine    {name} does not take this network: {first_line(why)}")
                 continue
             bound = 1e-2 if self.device.type == "cuda" else 1e-3  # half precision there
             if error <= bound:
                 self.name, self._run = name, engine
                 break
             log.info(f"engine    {name} is off by {error:.1e}, allowed is {bound:g}: not taken")
-        return expected
 
     def _candidates(self, seconds: float) -> list[str]:
         """Engines to try, the fastest first, for so many seconds of work by the network itself."""
@@ -180,7 +180,3 @@ _BUILDERS: dict[str, Callable[[Backbone, int, Tensor, torch.device], Engine]] = 
 
 def _has_onnxruntime() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

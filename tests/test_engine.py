@@ -1,0 +1,94 @@
+"""Faster engines for frozen stages agree with the network, or are not taken."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from tests.frozen import CPU, warmed
+from tl_lightning.backbones.torchvision import backbone as torchvision_backbone
+from tl_lightning.errors import UserError
+from tl_lightning.features import engine
+from tl_lightning.features.engine import Prefix
+from tl_lightning.features.frozen import Options
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_b0", "inception_v3", "vgg16_bn"])
+def test_folding_changes_nothing_and_leaves_no_norm(name):
+    """With statistics, scales and shifts as of use: folding placeholders would prove nothing."""
+    network = torchvision_backbone(name, None, 96).eval()
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.running_mean, -1, 1), (module.running_var, 0.5, 2),
+                                      (module.weight.data, 0.5, 2), (module.bias.data, -1, 1)):  # fmt: skip
+                tensor.uniform_(low, high)
+    images = torch.randn(2, 3, 96, 96)
+    boundary = len(network.stages)
+    folded = engine._Below(network, boundary)
+    with torch.no_grad():
+        assert engine.disagreement(network(images), folded(images)) < 1e-3
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+@pytest.mark.parametrize("boundary", [1, 2, 3])
+@pytest.mark.parametrize("choice", ["fused", "onnxruntime"])
+def test_engines_agree_with_the_network(choice, boundary):
+    if choice == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    network, images = warmed(), torch.randn(11, 3, 16, 16)
+    prefix = Prefix(network, boundary, choice, CPU, 100)
+    torch.testing.assert_close(prefix(images), network.run(images, 0, boundary), rtol=1e-4, atol=1e-4)
+    assert prefix(images[:3]).shape[0] == 3  # any number of images
+    assert prefix.name == choice
+    assert not prefix(images).requires_grad
+
+
+def test_an_engine_that_is_wrong_or_fails_is_not_taken(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    network, images = warmed(), torch.randn(9, 3, 16, 16)
+
+    def wrong(*args):
+        return lambda x: 1.01 * network.run(x)
+
+    def broken(*args):
+        raise RuntimeError("unsupported operator\nand more")
+
+    monkeypatch.setattr(engine, "_has_onnxruntime", lambda: True)
+    monkeypatch.setitem(engine._BUILDERS, "onnxruntime", broken)
+    prefix = Prefix(network, 3, "onnxruntime", CPU, 100)
+    torch.testing.assert_close(prefix(images), network(images), rtol=1e-4, atol=1e-4)
+    assert prefix.name == "fused"
+    assert "onnxruntime does not take this network: unsupported operator" in caplog.text
+    monkeypatch.setitem(engine._BUILDERS, "fused", wrong)
+    prefix = Prefix(network, 3, "fused", CPU, 100)
+    assert torch.equal(prefix(images), network(images))
+    assert prefix.name == "eager"
+    assert "fused is off by 1.0e-02" in caplog.text
+
+
+def test_auto_exports_when_enough_work_lies_ahead(monkeypatch):
+    monkeypatch.setattr(engine, "_has_onnxruntime", lambda: True)
+    network = warmed()
+    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS / 2) == ["fused"]
+    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2) == ["onnxruntime", "fused"]
+    monkeypatch.setattr(engine, "_has_onnxruntime", lambda: False)
+    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2) == ["fused"]
+    with pytest.raises(UserError, match=r"pip install 'tl-lightning\[fast\]'"):
+        Prefix(network, 3, "onnxruntime", CPU, 10)
+
+
+def test_the_engine_leaves_the_network_as_it_was():
+    network = warmed().train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    Prefix(network, 2, "fused", CPU, 10)(torch.randn(8, 3, 16, 16))
+    assert all(m.training for m in network.modules())
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+def test_unknown_engine_and_dtype():
+    for wrong in ({"engine": "fast"}, {"dtype": "int8"}):
+        with pytest.raises(UserError, match="is unknown: use"):
+            Options(**wrong)
