@@ -9,14 +9,13 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.folding import fold
 from tl_lightning.backbones.weights import first_line
 from tl_lightning.errors import UserError
 
@@ -121,19 +120,6 @@ class _Below(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.backbone.below(images, self.boundary)
-
-
-def fold(net: nn.Module) -> None:
-    """Fold every BatchNorm in evaluation mode into the convolution that stands right before it among its siblings.
-
-    Torchvision's networks run them in that order; that it holds is checked on images.
-    """
-    for module in list(net.modules()):
-        for (before, conv), (after, norm) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                if conv.out_channels == norm.num_features and norm.track_running_stats:
-                    module._modules[before] = fuse_conv_bn_eval(conv, norm)
-                    module._modules[after] = nn.Identity()
 
 
 def _fused(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:

@@ -1,0 +1,102 @@
+"""A BatchNorm that does not move is part of the convolution before it: same output, same gradients, same names."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.tiny import tiny_backbone, tiny_data, tiny_module
+from tl_lightning.backbones.folding import fold, folded, pairs
+from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.strategies.plan import HEAD, Phase, Plan
+
+NETWORKS = {"resnet18": 20, "resnet50": 53, "mobilenet_v2": 52, "efficientnet_b0": 49, "inception_v3": 94,
+            "vgg16_bn": 13, "vgg16": 0, "convnext_tiny": 0, "swin_t": 0, "vit_b_16": 0}  # fmt: skip
+
+
+def in_use(network):
+    """With statistics, scales and shifts as of use: folding placeholders would prove nothing."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.running_mean, -1, 1), (module.running_var, 0.5, 2),
+                                      (module.weight.data, 0.5, 2), (module.bias.data, -1, 1)):  # fmt: skip
+                tensor.uniform_(low, high)
+    return network.double().eval()
+
+
+def of(name):
+    return in_use(backbone(name, None, 96 if name == "inception_v3" else 64))
+
+
+def gradients(network, images, found):
+    network.zero_grad()
+    with folded(found):
+        output = network(images)
+    (output * torch.linspace(-1, 1, output.shape[1], dtype=output.dtype)).sum().backward()
+    return output.detach(), {n: p.grad.clone() for n, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize(("name", "number"), NETWORKS.items())
+def test_every_norm_has_its_convolution_and_output_and_gradients_are_the_same(name, number):
+    """In double precision, against torch's own BatchNorm."""
+    network = of(name)
+    found = pairs(network.net)
+    norms = {m for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert len(found) == len(norms) == number
+    assert {norm for _, norm in found} == norms
+    images = torch.randn(2, 3, network.input.size, network.input.size, dtype=torch.float64)
+    plain, expected = gradients(network, images, [])
+    output, grads = gradients(network, images, found)
+    torch.testing.assert_close(output, plain, rtol=1e-9, atol=1e-9)
+    assert expected.keys() == grads.keys()
+    for parameter, gradient in expected.items():
+        error = (grads[parameter] - gradient).norm() / gradient.norm().clamp(min=1e-30)
+        assert error < 1e-9, parameter
+
+
+@pytest.mark.parametrize("name", [n for n, number in NETWORKS.items() if number])
+@torch.no_grad()
+def test_folding_for_good_leaves_no_norm(name):
+    network = of(name)
+    images = torch.randn(2, 3, network.input.size, network.input.size, dtype=torch.float64)
+    expected = network(images)
+    fold(network.net)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    torch.testing.assert_close(network(images), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_norm_in_training_mode_is_left_alone():
+    network = in_use(tiny_backbone()).train()
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    twin = copy.deepcopy(network)
+    torch.manual_seed(3)  # of dropout
+    expected = twin(images)
+    torch.manual_seed(3)
+    with folded(pairs(network.net)):
+        assert torch.equal(network(images), expected)
+    assert torch.equal(network.net.stem[1].running_mean, twin.net.stem[1].running_mean)
+    assert int(network.net.stem[1].num_batches_tracked) == 1
+
+
+def test_the_network_is_itself_again_also_after_an_error():
+    network = in_use(tiny_backbone())
+    names = list(network.state_dict())
+    with pytest.raises(RuntimeError), folded(pairs(network.net)):
+        assert list(network.state_dict()) == names
+        network(torch.randn(1, 5, 16, 16, dtype=torch.float64))  # five channels
+    assert not any("forward" in m.__dict__ for m in network.modules())
+
+
+def test_the_learner_folds_what_stands_still(photos, monkeypatch):
+    """Its logits are those of the parts one after another, and no BatchNorm of a stage in evaluation mode is run."""
+    plan = Plan(("stem", "block1", "block2"), (Phase(None, {"stem": 0, "block1": 0, "block2": 1, HEAD: 1}),))
+    module = tiny_module(plan, tiny_data(photos))
+    in_use(module)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    expected = module.head(module.backbone(images))
+    calls = []
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: calls.append(self))
+    torch.testing.assert_close(module(images), expected, rtol=1e-9, atol=1e-9)
+    assert not calls
