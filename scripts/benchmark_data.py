@@ -1,13 +1,10 @@
 """How fast images arrive, what threads cost, and how the cost of a cached run grows: prints Markdown tables.
 
-python scripts/benchmark_data.py loader --data hymenoptera
-python scripts/benchmark_data.py threads --data hymenoptera --weights mobilenet_v2.safetensors
-python scripts/benchmark_data.py growth --data cifar10 --weights mobilenet_v2.safetensors
+Cases of benchmark.py: python scripts/benchmark.py loader threads growth --data hymenoptera --many cifar10 --weights ...
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -39,7 +36,8 @@ def enlarged(source: Path, target: Path, number: int, width: int, suffix: str) -
 
 def loader(data: Path) -> None:
     """Images per second of one worker, random crops and mirror images, until they are normalised floats."""
-    print("\n| images | ImageFolder + transforms | ours, first epoch | faster | ours, from the second | faster |")
+    print("\n### loader\n")
+    print("| images | ImageFolder + transforms | ours, first epoch | faster | ours, from the second | faster |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TL_CACHE"] = f"{folder}/cache"
@@ -113,7 +111,9 @@ def _run(words: list[str], environment: dict[str, str]) -> tuple[dict[str, Any],
 
 def threads(data: Path, weights: str) -> None:
     """An epoch of finetune_top beside a busy neighbour on every core but one."""
-    print("\n| loader processes | OpenMP threads spin | threads sleep (ours) | faster |\n|---|---|---|---|")
+    print(
+        "\n### threads\n\n| loader processes | OpenMP threads spin | threads sleep (ours) | faster |\n|---|---|---|---|"
+    )
     neighbours = range(max(1, (os.cpu_count() or 2) - 1))
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in neighbours]
     try:
@@ -130,11 +130,12 @@ def threads(data: Path, weights: str) -> None:
 
 def growth(data: Path, weights: str) -> None:
     """Feature extraction on more and more images: seconds of the pass and of ten epochs, and peak memory."""
-    print("\n| training images | rows | pass | per 1,000 rows | ten epochs | per 1,000 images | peak memory |")
+    print("\n### growth\n")
+    print("| training images | rows | pass | per 1,000 rows | ten epochs | per 1,000 images | peak memory |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        files = sorted((data / "train").rglob("*.*"))
-        for number in (1000, 2000, 4000, 5000):
+        files = sorted(p for p in data.rglob("*.*") if p.is_file() and p.suffix in (".png", ".jpg"))
+        for number in (1000, 2000, 4000, 7000):
             root = Path(folder) / str(number)
             for i, path in enumerate(files[:: max(1, len(files) // number)][:number]):
                 place = root / path.parent.name / f"{i}{path.suffix}"
@@ -147,20 +148,3 @@ def growth(data: Path, weights: str) -> None:
             rows, once = 2 * train + number * 0.2, total - fit
             print(f"| {train:.0f} | {rows:.0f} | {once:.1f} s | {once / rows * 1000:.2f} s | {fit:.1f} s | "
                   f"{fit / train * 1000:.2f} s | {peak:.0f} MB |", flush=True)  # fmt: skip
-
-
-def main() -> None:
-    """Run one case."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=("loader", "threads", "growth"))
-    parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--weights", default="")
-    args = parser.parse_args()
-    if args.case == "loader":
-        loader(args.data)
-    else:
-        {"threads": threads, "growth": growth}[args.case](args.data, args.weights)
-
-
-if __name__ == "__main__":
-    main()

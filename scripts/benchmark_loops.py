@@ -1,6 +1,6 @@
 """What tl_lightning is timed against: loops as a good engineer would write them, and the peers' own.
 
-python scripts/benchmark_loops.py KIND DATA WEIGHTS EPOCHS OUT: writes {"seconds", "accuracy"} to OUT.
+python scripts/benchmark_loops.py KIND DATA WEIGHTS EPOCHS SEED OUT: writes {"seconds", "accuracy"} to OUT.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ TRAIN = v2.Compose([v2.RandomResizedCrop(224, (0.35, 1.0)), v2.RandomHorizontalF
 EVAL = v2.Compose([v2.Resize(256), v2.CenterCrop(224), *TO_FLOAT])
 MIRROR = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.RandomHorizontalFlip(1.0), *TO_FLOAT])
 BATCH = 32
+TOP = 7  # where the last two stages of MobileNetV2 begin in its features
 
 
 class Files(Dataset[tuple[Tensor, int]]):
@@ -143,8 +144,8 @@ def bare(data: str, weights: str, views: int) -> float:
     return time.perf_counter() - began
 
 
-def fastai(data: str, weights: str, epochs: int, frozen: bool) -> float:
-    """Fastai's vision_learner with its own augmentation of the same geometry."""
+def fastai(data: str, weights: str, epochs: int, what: str) -> float:
+    """Fastai's vision_learner with its own augmentation of the same geometry; `what` learns: frozen, top or all."""
     from fastai.vision.all import (
         CategoryBlock,
         DataBlock,
@@ -160,11 +161,16 @@ def fastai(data: str, weights: str, epochs: int, frozen: bool) -> float:
         vision_learner,
     )  # fmt: skip
     from fastai.vision.learner import default_split, model_meta
+    from fastai.vision.learner import params as of
 
     def body(pretrained: bool = False, weights: Any = None) -> Any:
         return network(sys.argv[3])
 
-    model_meta[body] = {"cut": -1, "split": default_split, "stats": imagenet_stats}
+    def three(model: Any) -> list[Any]:
+        features = model[0][0]
+        return [of(features[:TOP]), of(features[TOP:]), of(model[1])]
+
+    model_meta[body] = {"cut": -1, "split": three if what == "top" else default_split, "stats": imagenet_stats}
     block = DataBlock(
         (ImageBlock, CategoryBlock),
         get_items=lambda folder: [f for f in get_image_files(folder) if readable(f)],
@@ -175,25 +181,31 @@ def fastai(data: str, weights: str, epochs: int, frozen: bool) -> float:
     )
     learner = vision_learner(block.dataloaders(data, bs=BATCH, num_workers=1), body, metrics=accuracy, pretrained=True)
     with learner.no_bar(), learner.no_logging():
-        if not frozen:
+        if what == "all":
             learner.unfreeze()
-        learner.fit_one_cycle(epochs, slice(1e-5, 1e-3) if not frozen else 1e-3)
+        elif what == "top":
+            learner.freeze_to(1)
+        rates = {"frozen": 1e-3, "top": slice(1e-4, 1e-3), "all": slice(1e-5, 1e-3)}
+        learner.fit_one_cycle(epochs, rates[what])
         return float(learner.validate()[1])
 
 
-def lightning(data: str, weights: str, epochs: int, frozen: bool) -> float:
-    """Lightning's BackboneFinetuning, unfreezing never or at once."""
+def lightning(data: str, weights: str, epochs: int, what: str) -> float:
+    """Lightning's BackboneFinetuning; `what` learns: frozen (never unfrozen), top or all (unfrozen at once)."""
     import lightning as L
     from lightning.pytorch.callbacks import BackboneFinetuning
+
+    start = TOP if what == "top" else 0
 
     class Module(L.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             net = network(weights)
-            self.backbone, self.head = net.features, net.classifier
+            self.stem, self.backbone, self.head = net.features[:start], net.features[start:], net.classifier
+            BackboneFinetuning.freeze(self.stem, train_bn=False)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.backbone(x).mean((2, 3)))
+            return self.head(self.backbone(self.stem(x)).mean((2, 3)))
 
         def training_step(self, batch: Any, index: int) -> Tensor:
             loss = F.cross_entropy(self(batch[0]), batch[1])
@@ -206,7 +218,7 @@ def lightning(data: str, weights: str, epochs: int, frozen: bool) -> float:
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-3)
 
-    when = epochs + 1 if frozen else 0
+    when = epochs + 1 if what == "frozen" else 0
     finetuning = BackboneFinetuning(when, lambda epoch: 1.0, backbone_initial_lr=1e-4, should_align=False)
     trainer = L.Trainer(max_epochs=epochs, callbacks=[finetuning], logger=False, enable_checkpointing=False,
                         enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")  # fmt: skip
@@ -216,7 +228,8 @@ def lightning(data: str, weights: str, epochs: int, frozen: bool) -> float:
 
 def main() -> None:
     """Run one loop and write down what it took."""
-    kind, data, weights, epochs, out = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+    kind, data, weights, epochs, seed, out = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
+    torch.manual_seed(seed)
     began = time.perf_counter()
     found: dict[str, float] = {}
     if kind == "lightning":
@@ -224,11 +237,11 @@ def main() -> None:
     elif kind.startswith("bare"):
         found["seconds"] = bare(data, weights, int(kind[-1]))
     elif kind.startswith("fastai"):
-        found["accuracy"] = fastai(data, weights, epochs, "frozen" in kind)
+        found["accuracy"] = fastai(data, weights, epochs, kind.partition("_")[2])
     elif kind.startswith("lightning"):
-        found["accuracy"] = lightning(data, weights, epochs, "frozen" in kind)
+        found["accuracy"] = lightning(data, weights, epochs, kind.partition("_")[2])
     elif kind != "nothing":
-        first = {"frozen": 19, "tutorial": 19, "top": 7, "all": 0}[kind]
+        first = {"frozen": 19, "tutorial": 19, "top": TOP, "all": 0}[kind]
         found["accuracy"] = plain(data, weights, epochs, first, kind == "tutorial")
     found.setdefault("seconds", time.perf_counter() - began)
     Path(out).write_text(json.dumps(found))
