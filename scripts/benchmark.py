@@ -6,7 +6,7 @@ python scripts/benchmark.py --data hymenoptera --weights mobilenet_v2.safetensor
 Every contestant is a process of its own, timed from outside: seconds of the whole process, of the work after imports,
 peak memory, validation accuracy of the last epoch (mean and range over `--repeats` seeds). Ratios are of medians. A
 contestant that would take too long runs the epochs in brackets, and the time of its work is scaled to the whole.
-`loader`, `threads` and `growth` are those of benchmark_data.py.
+`loader`, `threads`, `growth` and `gpu` are those of benchmark_data.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from pathlib import Path
 import benchmark_data
 
 REPO = Path(__file__).parents[1]
-LOOPS = REPO / "scripts" / "benchmark_loops.py"
+LOOPS, PEERS = (REPO / "scripts" / f"benchmark_{name}.py" for name in ("loops", "peers"))
 
 
 @dataclass
@@ -115,13 +116,14 @@ def main() -> None:
         where = [f"data.root={args.data}", f"backbone.weights={args.weights}", f"seed={seed}"]
         return [sys.executable, str(REPO / "train.py"), *fixed, *where, *words]
 
-    def loop(kind: str, epochs: int, python: str = sys.executable) -> list[str]:
-        return [python, str(LOOPS), kind, args.data, args.weights, str(epochs), "SEED"]
+    def loop(kind: str, epochs: int) -> list[str]:
+        python, file = (args.peers, PEERS) if "_" in kind else (sys.executable, LOOPS)
+        return [python, str(file), kind, args.data, args.weights, str(epochs), "SEED"]
 
     quick = args.quick
 
-    def slow(name: str, kind: str, epochs: int, python: str = sys.executable) -> Contestant:
-        return Contestant(f"{name} ({quick} of {epochs} epochs)", loop(kind, quick, python), epochs / quick)
+    def slow(name: str, kind: str, epochs: int) -> Contestant:
+        return Contestant(f"{name} ({quick} of {epochs} epochs)", loop(kind, quick), epochs / quick)
 
     fe = ["strategy=feature_extraction", "trainer.max_epochs=25"]
     top = ["strategy=finetune_top", "strategy.stages=2", "trainer.max_epochs=10"]
@@ -150,32 +152,35 @@ def main() -> None:
             Contestant("tl_lightning", ours("strategy=finetune_all", f"trainer.max_epochs={quick}")),
         ]),
         "startup": ("start-up: imports alone", [
-            Contestant("torch, torchvision", loop("nothing", 1)),
+            Contestant("torch, torchvision", loop("torch", 1)),
             Contestant("torch, torchvision, lightning", loop("lightning", 1)),
+            Contestant("tl_lightning", loop("ours", 1)),
         ]),
     }  # fmt: skip
     if args.peers:
         cases["feature_extraction"][1].extend([
-            slow("fastai vision_learner, frozen", "fastai_frozen", 25, args.peers),
-            slow("Lightning BackboneFinetuning, frozen", "lightning_frozen", 25, args.peers),
+            slow("fastai vision_learner, frozen", "fastai_frozen", 25),
+            slow("Lightning BackboneFinetuning, frozen", "lightning_frozen", 25),
         ])  # fmt: skip
         cases["finetune_top"][1].extend([
-            slow("fastai, frozen up to the last two stages", "fastai_top", 10, args.peers),
-            slow("Lightning BackboneFinetuning on the last two stages", "lightning_top", 10, args.peers),
+            slow("fastai, frozen up to the last two stages", "fastai_top", 10),
+            slow("Lightning BackboneFinetuning on the last two stages", "lightning_top", 10),
         ])  # fmt: skip
         cases["finetune_all"][1].extend([
-            Contestant("fastai, unfrozen", loop("fastai_all", quick, args.peers)),
-            Contestant("Lightning BackboneFinetuning, unfrozen at once", loop("lightning_all", quick, args.peers)),
+            Contestant("fastai, unfrozen", loop("fastai_all", quick)),
+            Contestant("Lightning BackboneFinetuning, unfrozen at once", loop("lightning_all", quick)),
         ])  # fmt: skip
     others = {
         "loader": lambda: benchmark_data.loader(Path(args.data)),
         "threads": lambda: benchmark_data.threads(Path(args.data), args.weights),
     }
+    if shutil.which("nvidia-smi"):
+        others["gpu"] = lambda: benchmark_data.gpu(Path(args.data))
     if args.many:
         others["growth"] = lambda: benchmark_data.growth(Path(args.many), args.weights)
     unknown = [c for c in args.cases if c not in {*cases, *others}]
     if unknown:
-        parser.error(f"there is no case {unknown[0]}: {', '.join([*cases, *others])} (growth needs --many)")
+        parser.error(f"there is no case {unknown[0]}: {', '.join([*cases, *others])} (growth needs --many, gpu a GPU)")
     for name in args.cases or [*cases, *others]:
         if name in others:
             others[name]()

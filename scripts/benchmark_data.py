@@ -111,9 +111,9 @@ def _run(words: list[str], environment: dict[str, str]) -> tuple[dict[str, Any],
 
 def threads(data: Path, weights: str) -> None:
     """An epoch of finetune_top beside a busy neighbour on every core but one."""
-    print(
-        "\n### threads\n\n| loader processes | OpenMP threads spin | threads sleep (ours) | faster |\n|---|---|---|---|"
-    )
+    print("\n### threads\n")
+    print("| loader processes | OpenMP threads spin | threads sleep (ours) | faster |")
+    print("|---|---|---|---|")
     neighbours = range(max(1, (os.cpu_count() or 2) - 1))
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in neighbours]
     try:
@@ -126,6 +126,51 @@ def threads(data: Path, weights: str) -> None:
     finally:
         for process in busy:
             process.kill()
+
+
+def gpu(data: Path) -> None:
+    """Images per second of finetune_all in bf16 on a GPU, and of the same network on one batch that stays there."""
+    print("\n### gpu: resnet50, 224 px, bf16-mixed\n\n| batches | images/s |\n|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        root = enlarged(data, Path(folder) / "photos", 150, 500, ".jpg")
+        for path in list(root.rglob("*.jpg")):
+            for i in range(40):
+                path.with_name(f"{path.stem}-{i}.jpg").symlink_to(path)
+        words = [f"data.root={root}", "data.val_fraction=0.02", "data.batch_size=128", "backbone=resnet50",
+                 "backbone.weights=null", "backbone.image_size=224", "strategy=finetune_all", "strategy.norm=eval",
+                 "trainer=gpu", "callbacks=none", "logger=none"]  # fmt: skip
+        environment = {"TL_CACHE": f"{folder}/cache"}
+        few, many = (_run([*words, f"trainer.max_epochs={n}"], environment)[0]["seconds/fit"] for n in (1, 5))
+        images = 4 * int(len(list(root.rglob("*.jpg"))) * 0.98)
+        synthetic = _synthetic([*words, "data=image_folder", f"run_dir={folder}"], 128)
+    ours = images / (many - few)
+    print(f"| one, on the GPU | {synthetic:.0f} |\n| tl_lightning | {ours:.0f} ({ours / synthetic:.0%}) |", flush=True)
+
+
+def _synthetic(words: list[str], batch: int) -> float:
+    import torch
+    from hydra import compose, initialize_config_dir
+
+    from tl_lightning.runs import cli
+    from tl_lightning.runs.build import build
+
+    cli.register_resolvers()
+    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+        module = build(compose("train", words)).module.cuda().eval()
+    images = torch.randn(batch, 3, 224, 224, device="cuda").contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(batch, dtype=torch.long, device="cuda")
+    optimizer = torch.optim.AdamW(module.parameters(), 1e-5)
+    for step in range(80):
+        if step == 20:
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(module(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.cuda.synchronize()
+    return 60 * batch / (time.perf_counter() - began)
 
 
 def growth(data: Path, weights: str) -> None:

@@ -1,25 +1,22 @@
-"""What tl_lightning is timed against: loops as a good engineer would write them, and the peers' own.
+"""What tl_lightning is timed against: loops as a good engineer would write them.
 
 python scripts/benchmark_loops.py KIND DATA WEIGHTS EPOCHS SEED OUT: writes {"seconds", "accuracy"} to OUT.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-if "fastai" not in sys.argv[1] and "lightning_" not in sys.argv[1]:
-    import tl_lightning  # noqa: F401  torchvision beside a CPU build of torch
-else:
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")  # the same for an environment without the package
-    for schema in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-                   "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"):  # fmt: skip
-        library.define(schema)
+with suppress(ImportError):  # torchvision beside a CPU build of torch; benchmark_peers.py has seen to it already
+    import tl_lightning  # noqa: F401
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +78,7 @@ def network(weights: str) -> Any:
     return net
 
 
-def plain(data: str, weights: str, epochs: int, first: int, tutorial: bool = False) -> float:
+def plain(data: str, weights: str, epochs: int, *, first: int, tutorial: bool = False) -> float:
     """Train features[first:] and the head in plain PyTorch; gives the accuracy of the last epoch."""
     train, val = loaders(data)
     net = network(weights)
@@ -122,7 +119,7 @@ def plain(data: str, weights: str, epochs: int, first: int, tutorial: bool = Fal
     return accuracy
 
 
-def bare(data: str, weights: str, views: int) -> float:
+def bare(data: str, weights: str, epochs: int, *, views: int) -> None:
     """Decode every image once and push its views through the fastest engine: what cannot be avoided."""
     import io
     import warnings
@@ -136,116 +133,46 @@ def bare(data: str, weights: str, views: int) -> float:
         axes = {"x": {0: "n"}}
         torch.onnx.export(net, (torch.randn(2, 3, 224, 224),), file, dynamo=False, input_names=["x"], dynamic_axes=axes)
     session = ort.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    began = time.perf_counter()
+    restart()  # the export is no part of it
     for split, transforms in (("train", (EVAL, MIRROR)[:views]), ("val", (EVAL,))):
         both = v2.Lambda(lambda image, ts=transforms: torch.stack([t(image) for t in ts]))
         for x, _ in DataLoader(Files(Path(data) / split, both), BATCH // len(transforms), num_workers=1):
             session.run(None, {"x": x.flatten(0, 1).numpy()})
-    return time.perf_counter() - began
 
 
-def fastai(data: str, weights: str, epochs: int, what: str) -> float:
-    """Fastai's vision_learner with its own augmentation of the same geometry; `what` learns: frozen, top or all."""
-    from fastai.vision.all import (
-        CategoryBlock,
-        DataBlock,
-        Flip,
-        GrandparentSplitter,
-        ImageBlock,
-        Normalize,
-        RandomResizedCrop,
-        accuracy,
-        get_image_files,
-        imagenet_stats,
-        parent_label,
-        vision_learner,
-    )  # fmt: skip
-    from fastai.vision.learner import default_split, model_meta
-    from fastai.vision.learner import params as of
-
-    def body(pretrained: bool = False, weights: Any = None) -> Any:
-        return network(sys.argv[3])
-
-    def three(model: Any) -> list[Any]:
-        features = model[0][0]
-        return [of(features[:TOP]), of(features[TOP:]), of(model[1])]
-
-    model_meta[body] = {"cut": -1, "split": three if what == "top" else default_split, "stats": imagenet_stats}
-    block = DataBlock(
-        (ImageBlock, CategoryBlock),
-        get_items=lambda folder: [f for f in get_image_files(folder) if readable(f)],
-        splitter=GrandparentSplitter(valid_name="val"),
-        get_y=parent_label,
-        item_tfms=RandomResizedCrop(224, min_scale=0.35),
-        batch_tfms=[Flip(), Normalize.from_stats(*imagenet_stats)],
-    )
-    learner = vision_learner(block.dataloaders(data, bs=BATCH, num_workers=1), body, metrics=accuracy, pretrained=True)
-    with learner.no_bar(), learner.no_logging():
-        if what == "all":
-            learner.unfreeze()
-        elif what == "top":
-            learner.freeze_to(1)
-        rates = {"frozen": 1e-3, "top": slice(1e-4, 1e-3), "all": slice(1e-5, 1e-3)}
-        learner.fit_one_cycle(epochs, rates[what])
-        return float(learner.validate()[1])
+def imports(data: str, weights: str, epochs: int, *, name: str) -> None:
+    """Import a module, and what it imports."""
+    importlib.import_module(name)
 
 
-def lightning(data: str, weights: str, epochs: int, what: str) -> float:
-    """Lightning's BackboneFinetuning; `what` learns: frozen (never unfrozen), top or all (unfrozen at once)."""
-    import lightning as L
-    from lightning.pytorch.callbacks import BackboneFinetuning
-
-    start = TOP if what == "top" else 0
-
-    class Module(L.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            net = network(weights)
-            self.stem, self.backbone, self.head = net.features[:start], net.features[start:], net.classifier
-            BackboneFinetuning.freeze(self.stem, train_bn=False)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.backbone(self.stem(x)).mean((2, 3)))
-
-        def training_step(self, batch: Any, index: int) -> Tensor:
-            loss = F.cross_entropy(self(batch[0]), batch[1])
-            self.log("loss", loss)
-            return loss
-
-        def validation_step(self, batch: Any, index: int) -> None:
-            self.log("accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean(), batch_size=len(batch[1]))
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=1e-3)
-
-    when = epochs + 1 if what == "frozen" else 0
-    finetuning = BackboneFinetuning(when, lambda epoch: 1.0, backbone_initial_lr=1e-4, should_align=False)
-    trainer = L.Trainer(max_epochs=epochs, callbacks=[finetuning], logger=False, enable_checkpointing=False,
-                        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")  # fmt: skip
-    trainer.fit(Module(), *loaders(data))
-    return float(trainer.callback_metrics["accuracy"])
+_began = 0.0
 
 
-def main() -> None:
-    """Run one loop and write down what it took."""
-    kind, data, weights, epochs, seed, out = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6]
-    torch.manual_seed(seed)
-    began = time.perf_counter()
-    found: dict[str, float] = {}
-    if kind == "lightning":
-        import lightning as L  # noqa: F401
-    elif kind.startswith("bare"):
-        found["seconds"] = bare(data, weights, int(kind[-1]))
-    elif kind.startswith("fastai"):
-        found["accuracy"] = fastai(data, weights, epochs, kind.partition("_")[2])
-    elif kind.startswith("lightning"):
-        found["accuracy"] = lightning(data, weights, epochs, kind.partition("_")[2])
-    elif kind != "nothing":
-        first = {"frozen": 19, "tutorial": 19, "top": TOP, "all": 0}[kind]
-        found["accuracy"] = plain(data, weights, epochs, first, kind == "tutorial")
-    found.setdefault("seconds", time.perf_counter() - began)
-    Path(out).write_text(json.dumps(found))
+def restart() -> None:
+    """Start the clock (again)."""
+    global _began
+    _began = time.perf_counter()
+
+
+def main(loops: dict[str, Callable[[str, str, int], float | None]]) -> None:
+    """Run the loop that the command line names and write down what it took."""
+    kind, data, weights, epochs, seed, out = sys.argv[1:]
+    torch.manual_seed(int(seed))
+    restart()
+    accuracy = loops[kind](data, weights, int(epochs))
+    found = {"seconds": time.perf_counter() - _began}
+    Path(out).write_text(json.dumps(found if accuracy is None else {**found, "accuracy": accuracy}))
 
 
 if __name__ == "__main__":
-    main()
+    main({
+        "frozen": partial(plain, first=19),
+        "tutorial": partial(plain, first=19, tutorial=True),
+        "top": partial(plain, first=TOP),
+        "all": partial(plain, first=0),
+        "bare1": partial(bare, views=1),
+        "bare2": partial(bare, views=2),
+        "torch": partial(imports, name="torch"),
+        "lightning": partial(imports, name="lightning"),
+        "ours": partial(imports, name="tl_lightning.runs.train"),
+    })  # fmt: skip

@@ -30,7 +30,8 @@ BAD_VALUES = ["data.batch_size=2.5", "data.workers=-1", "seed=null", "label_smoo
               "strategy.speed=abc", "trainer.log_every_n_steps=0", "trainer.accumulate_grad_batches=0",
               "data.max_per_class=0", "trainer.strategy=finetune_top", "+trainer.foo=1", "+optimizer.foo=1",
               "backbone.image_size=64.5", "schedule.warmup=2", "+trainer.limit_val_batches=0", "data.sampler=fair",
-              "+trainer.check_val_every_n_epoch=2", "trainer.devices=0", "trainer.strategy=fsdp",
+              "+trainer.check_val_every_n_epoch=2", "+trainer.sync_batchnorm=true", "trainer.devices=0",
+              "trainer.strategy=fsdp",
               "data.class_weights={darker: 2}", "+strategy.foo=1", "optimizer.lr=-1"]  # fmt: skip
 
 

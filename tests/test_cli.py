@@ -215,10 +215,16 @@ def test_ddp_from_the_command_line(photos, tmp_path):
 
 
 def test_ddp_inside_a_sweep(photos, tmp_path):
-    """Each job's ranks read that job's configuration, and the jobs' processes do not disturb each other."""
-    options = [*QUICK[:-2], "trainer.max_epochs=1", f"data.root={photos}", *DDP]
-    result = tl("-m", *options, "optimizer.lr=1e-3,1e-4", cwd=tmp_path)
+    """Each job's ranks read that job's configuration, and the jobs' processes do not disturb each other.
+
+    All ranks of all jobs train on the rows that the first rank computed.
+    """
+    options = [*QUICK[:-2], "trainer.max_epochs=1", f"data.root={photos}", *DDP, "strategy=feature_extraction"]
+    own = {"TL_CACHE": str(tmp_path / "cache")}
+    result = tl("-m", *options, "optimizer.lr=1e-3,1e-4", cwd=tmp_path, env=own)
     assert result.returncode == 0, result.stdout + result.stderr
+    said = [line for line in result.stdout.splitlines() if "44 rows" in line]
+    assert [" computed at " in line for line in said] == [True, False]
     jobs = sorted((tmp_path / "multirun").glob("*/*/*/metrics.json"))
     assert [p.parent.name for p in jobs] == ["0", "1"]
     assert len(list((tmp_path / "multirun").glob("*/*"))) == 1  # no second sweep beside it

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from tests.conftest import write_image
 from tests.tiny import INPUT, tiny_data
-from tl_lightning import cores
+from tl_lightning import machine
 from tl_lightning.data import datamodule, loading, transforms
 from tl_lightning.data.sampling import EpochSampler, EvalBatches
 from tl_lightning.data.transforms import Augment
@@ -33,6 +33,12 @@ def test_normalise_equals_torchvision_and_restores():
     reference = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(image.mean, image.std)])
     torch.testing.assert_close(image.normalise(images), reference(images), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(image.restore(image.normalise(images)), images / 255, rtol=1e-5, atol=1e-6)
+    room = torch.empty(images.shape)
+    assert image.normalise(images, room).data_ptr() == room.data_ptr()
+    assert torch.equal(room, image.normalise(images))
+    floats = images.float()
+    assert torch.equal(image.normalise(floats), room)
+    assert torch.equal(floats, images.float())  # what was handed in stays as it was
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "inception_v3"])
@@ -192,7 +198,7 @@ def test_batch_larger_than_the_train_set(uneven):
 def test_workers_follow_the_time_that_an_image_takes(seconds, cores, workers, uneven, monkeypatch):
     """100 images a second for each core: 0.1 s an image keep all cores but one busy, 2 ms two of six."""
     clock = [0.0]
-    monkeypatch.setattr(loading.cores, "usable", lambda: cores)
+    monkeypatch.setattr(loading.machine, "cores", lambda: cores)
     monkeypatch.setattr(loading.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(loading.torch.cuda, "is_available", lambda: False)
     images = tiny_data(uneven).images("train", transforms.eval_transform(INPUT))
@@ -201,12 +207,26 @@ def test_workers_follow_the_time_that_an_image_takes(seconds, cores, workers, un
 
 
 def test_cores_follow_the_affinity_and_the_quota(monkeypatch, tmp_path):
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
-    assert cores.usable() == 6
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert machine.cores() == 6
     for text, expected in (("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1)):
         (tmp_path / "cpu.max").write_text(text)
-        assert cores.usable() == expected
+        assert machine.cores() == expected
+
+
+def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
+    """Limit less what is taken, but for files that were read and can be dropped."""
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    whole = machine.free_memory()
+    assert whole > 1e8
+    for name, text in (("current", "30000000\n"), ("stat", "anon 9000000\ninactive_file 20000000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    for limit, expected in (("50000000\n", 40e6), ("5000000\n", 0.0)):
+        (tmp_path / "memory.max").write_text(limit)
+        assert machine.free_memory() == expected
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.free_memory() == pytest.approx(whole, rel=0.2)
 
 
 def test_digits_are_written_once_whole_and_stratified():

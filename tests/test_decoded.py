@@ -66,6 +66,23 @@ def test_a_later_run_finds_the_disk_filled_and_a_changed_file_not(jpegs, monkeyp
     assert (before[1].float() - after[1].float()).abs().mean() > 20
 
 
+def test_a_damaged_file_is_decoded_again_and_said_so(jpegs, tmp_path, monkeypatch, caplog):
+    """As a power failure leaves it: entries that say they are filled, and pixels that never reached the disk."""
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    expected = batches(jpegs, epochs=1, cache="disk")
+    images = list((tmp_path / "cache" / "images").glob("*/pixels"))
+    assert len(images) == 2
+    for file in images:
+        file.write_bytes(bytes(file.stat().st_size))
+    again = batches(jpegs, epochs=1, cache="disk")
+    assert "is damaged: image" in caplog.text
+    caplog.clear()
+    mended = batches(jpegs, epochs=1, cache="disk")
+    assert not caplog.text
+    for found in (again, mended):
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
 def test_workers_fill_the_slots_of_the_parent(jpegs):
     data = tiny_data(jpegs, batch_size=5, cache="ram")
     data.workers = 2
@@ -133,8 +150,11 @@ def test_where_images_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("TL_CACHE_GB", "0")
     slots, why = decoded.keep("auto", "t", [2], shapes)
     assert slots is None
-    assert "no room" in why
+    assert "are not kept: " in why
+    assert "TL_CACHE_GB=0 allows" in why
     assert decoded.keep("off", "t", [2], shapes)[0] is None
+    monkeypatch.delattr(decoded.os, "pread")  # Windows
+    assert decoded.keep("disk", "t", [1], shapes)[0] is None
 
 
 def test_a_full_disk_costs_speed_alone(monkeypatch, jpegs):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.frozen import CPU, warmed
+from tests.test_backbones import ONE_PER_FAMILY, build
 from tl_lightning.errors import UserError
 from tl_lightning.features import engine
 from tl_lightning.features.engine import Prefix
@@ -23,6 +24,18 @@ def test_engines_agree_with_the_network(choice, boundary):
     assert prefix(images[:3]).shape[0] == 3  # any number of images
     assert prefix.name == choice
     assert not prefix(images).requires_grad
+
+
+@pytest.mark.parametrize("name", [name for name, _ in ONE_PER_FAMILY if name != "vgg16"])
+def test_every_family_can_be_exported(name):
+    """For any number of images, not only the two that were traced."""
+    pytest.importorskip("onnxruntime")
+    network, images = build(name)
+    images = torch.cat([images + 0.1 * i for i in range(5)])
+    prefix = Prefix(network, len(network.stages), "onnxruntime", CPU, 100)
+    with torch.no_grad():
+        assert engine.disagreement(network(images), prefix(images)) < 1e-3
+    assert prefix.name == "onnxruntime"
 
 
 def test_an_engine_that_is_wrong_or_fails_is_not_taken(monkeypatch, caplog):

@@ -11,6 +11,7 @@ from tests.conftest import write_image
 from tests.frozen import CPU, extract, plan_of, reference, warmed
 from tests.tiny import INPUT, tiny_data
 from tl_lightning.data.transforms import eval_transform
+from tl_lightning.errors import UserError
 from tl_lightning.features.engine import Prefix
 from tl_lightning.features.frozen import Frozen, Options
 from tl_lightning.features.views import View
@@ -141,6 +142,42 @@ def test_one_image_beyond_half_precision_is_seen_in_the_pass(photos, monkeypatch
     assert rows[0].dtype == np.float32
     assert "half precision cannot hold" in caplog.text
     assert np.isfinite(rows[0]).all()
+
+
+def test_what_was_too_large_once_is_found_in_single_precision(photos, monkeypatch):
+    """A later run neither computes again nor runs into the same image."""
+    network, run = warmed(), Prefix.__call__
+    with monkeypatch.context() as large:
+        large.setattr(Prefix, "__call__", lambda self, x: run(self, x) + 70_000.0)
+        extract(photos, network)
+    monkeypatch.setattr("tl_lightning.features.extract._AGREES", 1e9)  # the rows that are compared are not that large
+    rows, extractor = extract(photos, network)
+    assert extractor.computed == 0
+    assert rows[0].dtype == np.float32
+    assert rows[0].min() > 60_000
+
+
+def test_rows_that_are_no_numbers_are_computed_by_the_network_itself(photos, monkeypatch):
+    """As where an engine's half precision overflows inside the network; if the network has none either, it is said."""
+    network, run = warmed(), Prefix.__call__
+    monkeypatch.setattr(Prefix, "__call__", lambda self, x: run(self, x) * float("inf"))
+    rows, _ = extract(photos, network, dtype="float32")
+    torch.testing.assert_close(torch.from_numpy(np.array(rows[0])), reference(photos, network), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        network.net.stem[0].weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="not finite: are the weights damaged"):
+        extract(photos, network, dtype="float32")
+
+
+def test_batches_share_one_piece_of_memory(photos):
+    """Where memory of aligned blocks is not found again, an allocation a batch grew the heap by all of them."""
+    _, extractor = extract(photos)
+    pixels = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    first = extractor._normalised(pixels)
+    assert torch.equal(first, INPUT.normalise(pixels))
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert extractor._normalised(pixels[:2]).data_ptr() == first.data_ptr()
+    assert extractor._normalised(torch.cat([pixels, pixels])).shape[0] == 12
 
 
 def test_two_splits_of_the_same_images(photos, tmp_path):

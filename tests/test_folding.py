@@ -1,13 +1,14 @@
 """A BatchNorm that does not move is part of the convolution before it: same output, same gradients, same names."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
 from tests.tiny import tiny_backbone, tiny_data, tiny_module
-from tl_lightning.backbones.folding import fold, folded, pairs
+from tl_lightning.backbones.folding import Folding, fold
 from tl_lightning.backbones.torchvision import backbone
 from tl_lightning.strategies.plan import HEAD, Phase, Plan
 
@@ -30,9 +31,9 @@ def of(name):
     return in_use(backbone(name, None, 96 if name == "inception_v3" else 64))
 
 
-def gradients(network, images, found):
+def gradients(network, images, context):
     network.zero_grad()
-    with folded(found):
+    with context:
         output = network(images)
     (output * torch.linspace(-1, 1, output.shape[1], dtype=output.dtype)).sum().backward()
     return output.detach(), {n: p.grad.clone() for n, p in network.named_parameters()}
@@ -42,13 +43,13 @@ def gradients(network, images, found):
 def test_every_norm_has_its_convolution_and_output_and_gradients_are_the_same(name, number):
     """In double precision, against torch's own BatchNorm."""
     network = of(name)
-    found = pairs(network.net)
+    folding = Folding(network.net)
     norms = {m for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
-    assert len(found) == len(norms) == number
-    assert {norm for _, norm in found} == norms
+    assert len(folding.pairs) == len(norms) == number
+    assert {norm for _, norm, _ in folding.pairs} == norms
     images = torch.randn(2, 3, network.input.size, network.input.size, dtype=torch.float64)
-    plain, expected = gradients(network, images, [])
-    output, grads = gradients(network, images, found)
+    plain, expected = gradients(network, images, nullcontext())
+    output, grads = gradients(network, images, folding.active())
     torch.testing.assert_close(output, plain, rtol=1e-9, atol=1e-9)
     assert expected.keys() == grads.keys()
     for parameter, gradient in expected.items():
@@ -74,7 +75,7 @@ def test_a_norm_in_training_mode_is_left_alone():
     torch.manual_seed(3)  # of dropout
     expected = twin(images)
     torch.manual_seed(3)
-    with folded(pairs(network.net)):
+    with Folding(network.net).active():
         assert torch.equal(network(images), expected)
     assert torch.equal(network.net.stem[1].running_mean, twin.net.stem[1].running_mean)
     assert int(network.net.stem[1].num_batches_tracked) == 1
@@ -83,7 +84,7 @@ def test_a_norm_in_training_mode_is_left_alone():
 def test_the_network_is_itself_again_also_after_an_error():
     network = in_use(tiny_backbone())
     names = list(network.state_dict())
-    with pytest.raises(RuntimeError), folded(pairs(network.net)):
+    with pytest.raises(RuntimeError), Folding(network.net).active():
         assert list(network.state_dict()) == names
         network(torch.randn(1, 5, 16, 16, dtype=torch.float64))  # five channels
     assert not any("forward" in m.__dict__ for m in network.modules())
@@ -100,3 +101,35 @@ def test_the_learner_folds_what_stands_still(photos, monkeypatch):
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: calls.append(self))
     torch.testing.assert_close(module(images), expected, rtol=1e-9, atol=1e-9)
     assert not calls
+
+
+def test_compiled_code_is_used_again(photos):
+    """One graph for all steps of a phase, and one for evaluation, where other BatchNorms stand still."""
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    plan = Plan(("stem", "block1", "block2"), (Phase(None, {"stem": 1, "block1": 1, "block2": 1, HEAD: 1}),))
+    module, counter = tiny_module(plan, tiny_data(photos)), CompileCounter()
+    in_use(module)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    expected = module(images)
+    module.backbone.compile(backend=counter)
+    for graphs, training in ((1, False), (2, True), (2, False), (2, True)):
+        module.backbone.net.block2[1].train(training)
+        for _ in range(5):
+            found = module(images)
+        assert counter.frame_count == graphs
+        if not training:
+            torch.testing.assert_close(found, expected)
+
+
+def test_a_copy_folds_its_own_parameters(photos):
+    plan = Plan(("stem", "block1", "block2"), (Phase(None, {"stem": 0, "block1": 0, "block2": 1, HEAD: 1}),))
+    module = tiny_module(plan, tiny_data(photos))
+    in_use(module)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        module.backbone.net.stem[0].weight.zero_()
+    torch.testing.assert_close(twin(images), twin.head(twin.backbone(images)), rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(twin.backbone(images), module.backbone(images))

@@ -87,7 +87,7 @@ def test_resuming_takes_back_rows_of_epochs_after_the_checkpoint(configure, tmp_
     assert path.read_text().split() == ["epoch,loss,step", "0,1.0,1", "1,0.5,2", ",0.4,3"]
 
 
-def test_the_last_checkpoint_is_never_older_than_the_best_and_all_ranks_agree(tmp_path, monkeypatch):
+def test_a_better_epoch_is_kept_at_once_and_all_ranks_agree(tmp_path, monkeypatch):
     """Saving is collective: the decision is the first rank's, whatever this rank's clock says."""
     saved = []
     monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", lambda *a: saved.append(a[1].current_epoch))

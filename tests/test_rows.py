@@ -163,6 +163,13 @@ def test_without_room_training_goes_on_uncached(photos, tmp_path, monkeypatch, c
     assert caplog.text.count("cannot be written") == 1
 
 
+def test_a_head_to_be_solved_needs_room(photos, monkeypatch):
+    frozen = Frozen(warmed(), plan_of(LpFt()), tiny_data(photos), Options(cache="off"))
+    monkeypatch.setattr("tl_lightning.features.extract.free_memory", lambda: 0.0)
+    with pytest.raises(UserError, match=r"to solve the head its features must be kept: .* are more than a quarter"):
+        frozen.features(CPU)
+
+
 def test_training_and_evaluation_may_differ_in_size(photos):
     """As for ResNet-50, trained at 176 px and evaluated at 224: maps of two sizes, each at its own."""
     data, network = tiny_data(photos), warmed()

@@ -43,11 +43,12 @@ class ImageInput:
         """The same weights fed `size` pixels, for training and evaluation alike; resize keeps its ratio to the crop."""
         return replace(self, size=size, eval_size=size, eval_resize=round(size * self.eval_resize / self.eval_size))
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 to float32 of zero mean and unit spread, in one step on the images' device."""
-        mean = images.new_tensor(self.mean, dtype=images.float().dtype).view(-1, 1, 1) * 255
-        std = images.new_tensor(self.std, dtype=mean.dtype).view(-1, 1, 1) * 255
-        return images.float().sub_(mean).div_(std) if not images.is_floating_point() else (images - mean) / std
+    def normalise(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W) of 0..255 to float32 of zero mean and unit spread on the images' device, in `out` if given."""
+        floats = images[:0].float()
+        mean, std = (floats.new_tensor(v).view(-1, 1, 1) * 255 for v in (self.mean, self.std))
+        shifted = images - mean if out is None else out.copy_(images).sub_(mean)
+        return shifted.div_(std)
 
     def restore(self, images: Tensor) -> Tensor:
         """The inverse of `normalise`, as floats in [0, 1]: for pictures that people look at."""

@@ -18,7 +18,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tl_lightning import metrics, optim
 from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.backbones.folding import folded, pairs
+from tl_lightning.backbones.folding import Folding
 from tl_lightning.strategies.plan import HEAD, Plan
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class TransferModule(L.LightningModule):
         self.backbone, self.head, self.plan = backbone, head, plan
         self.classes, self.make_optimizer, self.schedule = tuple(classes), optimizer, schedule
         self.entry = 0  # the stage at which batches enter: higher where others compute what lies below
-        self._pairs = pairs(backbone.net)
+        self._folding = Folding(backbone.net)
         self._owners: list[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]] | None = None
         self.label_smoothing, self._loss_sum = label_smoothing, torch.zeros(())
         self.class_weights: Tensor | None
@@ -60,7 +60,7 @@ class TransferModule(L.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W), or what enters at stage `entry`, to (N, C) logits."""
-        with folded(self._pairs):
+        with self._folding.active():
             logits: Tensor = self.head(self.backbone(x.to(self.dtype), self.entry))  # bf16-true: parameters in bf16
         return logits
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tl_lightning.paths import cache_bytes, cache_dir
 
 _FACTS = "entry.json"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_NO_ROOM = (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
 class NoRoom(Exception):
@@ -39,8 +39,8 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """What it takes on disk; holes in a half-filled file take nothing."""
-        return sum(_on_disk(f) for f in self.folder.iterdir())
+        """What it takes on disk, or will take once it is filled."""
+        return _size(self.folder)
 
     @property
     def used(self) -> float:
@@ -108,6 +108,7 @@ class Store:
         budget = cache_bytes()
         if size > budget:
             raise NoRoom(f"{human(size)} are more than TL_CACHE_GB={budget / 1e9:g} allows")
+        _remove_abandoned()
         free = shutil.disk_usage(self.root).free
         if size > free:
             raise NoRoom(f"{human(size)} are more than the {human(free)} that are free at {self.root}")
@@ -130,10 +131,20 @@ def entries() -> list[Entry]:
 
 def clear() -> int:
     """Remove all entries, and what killed processes have left half written; gives the bytes that are free again."""
+    gone = _remove_abandoned()
+    for entry in entries():
+        gone += entry.bytes
+        shutil.rmtree(entry.folder, ignore_errors=True)
+    return gone
+
+
+def _remove_abandoned() -> int:
+    """Remove drafts whose key nobody holds: killed processes have left them. Gives their bytes."""
     gone = 0
-    for folder in [*(e.folder for e in entries()), *cache_dir().glob("*/*.part")]:
-        gone += sum(_on_disk(f) for f in folder.iterdir())
-        shutil.rmtree(folder, ignore_errors=True)
+    for draft in cache_dir().glob("*/*.part"):
+        with suppress(Timeout, OSError), FileLock(draft.parent / f"{draft.name.split('.')[0]}.lock", timeout=0):
+            gone += _size(draft)
+            shutil.rmtree(draft, ignore_errors=True)
     return gone
 
 
@@ -146,6 +157,5 @@ def human(size: float) -> str:
     return f"{size:.3g} GB"
 
 
-def _on_disk(file: Path) -> int:
-    status = file.stat()
-    return getattr(status, "st_blocks", -(-status.st_size // 512)) * 512
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
@@ -11,50 +11,52 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
 
-
-def _found(net: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
-    """(parent, name of a convolution, name of the BatchNorm that stands right after it among its siblings)."""
-    for parent in net.modules():
-        for (before, conv), (after, norm) in pairwise(parent.named_children()):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                if conv.out_channels == norm.num_features and norm.track_running_stats and norm.affine:
-                    yield parent, before, after
-
-
-def pairs(net: nn.Module) -> list[Pair]:
-    """Every convolution with the BatchNorm that takes its output.
+def _pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
+    """(parent, name of a convolution, name of the BatchNorm that takes its output).
 
     Siblings in the order in which they were registered: that they run in it holds for the networks of this package,
     which the contract tests check.
     """
-    return [(getattr(parent, conv), getattr(parent, norm)) for parent, conv, norm in _found(net)]
+    return [
+        (parent, before, after)
+        for parent in net.modules()
+        for (before, conv), (after, norm) in pairwise(parent.named_children())
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        if conv.out_channels == norm.num_features and norm.track_running_stats and norm.affine
+    ]
 
 
 def fold(net: nn.Module) -> None:
     """Put every BatchNorm into the convolution before it, for good: for inference alone."""
-    for parent, conv, norm in list(_found(net)):
+    for parent, conv, norm in _pairs(net):
         setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
         setattr(parent, norm, nn.Identity())
 
 
-@contextmanager
-def folded(found: Sequence[Pair]) -> Iterator[None]:
-    """While inside, convolutions do the work of those BatchNorms that are in evaluation mode, gradients included.
+class Folding:
+    """While it is active, convolutions do the work of the BatchNorms in evaluation mode, gradients included.
 
     Output and gradients are the same within rounding, but no activation is read, written or kept for the BatchNorm:
     a training step of MobileNetV2 takes half the time. Modules, parameters and their names stay as they are.
     """
-    still = [pair for pair in found if not pair[1].training]
-    for conv, norm in still:  # past nn.Module's own bookkeeping: an attribute of the instance hides the method
-        conv.__dict__["forward"], norm.__dict__["forward"] = partial(_scaled, conv, norm), _as_it_is
-    try:
-        yield
-    finally:
-        for pair in still:
-            for module in pair:
-                del module.__dict__["forward"]
+
+    def __init__(self, net: nn.Module) -> None:
+        found = [(getattr(parent, conv), getattr(parent, norm)) for parent, conv, norm in _pairs(net)]
+        # made once: the compiler knows a function again by its identity
+        self.pairs = [(conv, norm, partial(_scaled, conv, norm)) for conv, norm in found]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Fold what is in evaluation mode now; a BatchNorm in training mode is left alone."""
+        still = [pair for pair in self.pairs if not pair[1].training]
+        for conv, norm, scaled in still:  # past nn.Module's bookkeeping: an attribute of the instance hides the method
+            conv.__dict__["forward"], norm.__dict__["forward"] = scaled, _as_it_is
+        try:
+            yield
+        finally:
+            for conv, norm, _ in still:
+                del conv.__dict__["forward"], norm.__dict__["forward"]
 
 
 def _scaled(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

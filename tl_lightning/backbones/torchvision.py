@@ -132,7 +132,7 @@ def _patch_stages(end: Callable[[Any, Tensor], Tensor], norm: str) -> list[Stage
 def _vit(net: Any) -> list[Stage]:
     def tokens(net: Any, x: Tensor) -> Tensor:
         x = net._process_input(x)
-        x = torch.cat([net.class_token.expand(len(x), -1, -1), x], 1)
+        x = torch.cat([net.class_token.expand(x.shape[0], -1, -1), x], 1)
         embedded: Tensor = net.encoder.dropout(x + net.encoder.pos_embedding)
         return embedded
 

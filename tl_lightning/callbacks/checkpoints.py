@@ -38,7 +38,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, if it is time."""
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        keeper = trainer.checkpoint_callback  # the last shall never be older than the best
+        keeper = trainer.checkpoint_callback  # a better epoch is one that a stop shall not lose
         best = keeper.best_model_score if isinstance(keeper, ModelCheckpoint) else None
         due = ends or best != self._best or time.monotonic() - self._kept >= self.apart
         if trainer.strategy.broadcast(bool(due)):  # saving is done by all ranks together, whose clocks differ

@@ -44,7 +44,7 @@ class ImageDataModule(L.LightningDataModule):
         sampler: str = "none",
         class_weights: str | Mapping[Any, float] | None = "none",
         seed: int = 0,
-        cache: str = "auto",
+        cache: str | bool = "auto",
         draft: bool = True,
     ) -> None:
         super().__init__()
@@ -57,6 +57,7 @@ class ImageDataModule(L.LightningDataModule):
             raise UserError(
                 "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"
             )
+        cache = "off" if cache is False else str(cache)  # False is how YAML reads the word
         if cache not in decoded.KINDS:
             raise UserError(f"data.cache={cache} is unknown: use {', '.join(decoded.KINDS)}")
         self.folder, self.input, self.augment = folder, input, augment
@@ -113,14 +114,16 @@ class ImageDataModule(L.LightningDataModule):
 
     def images(self, split: str, transform: transforms.Transform, keep: bool = True) -> Images:
         """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
-        slots, where = None, "off"
+        slots = None
         if keep and self.cache != "off":
             stamps = [[str(Path(p).resolve()), *stamp(Path(p))] for p, _ in self.folder.split(split)]
             shapes = prepared_shapes(self.folder, split, transform)
             ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
             name = f"{transform.prepare} draft={self.draft}"
             slots, where = decoded.keep(self.cache, name, stamps, shapes, ranks)
-        log.debug(f"decoded {split} images: {where}")
+            # of evaluation images, which are fewer and looked at later, no second warning
+            say = log.warning if slots is None and split == "train" else log.info
+            say(f"decoded   {split} images {where}")
         return Images(self.folder.split(split), transform, slots, self.draft)
 
     def _loader(self, images: Images, **order: Any) -> DataLoader[Any]:

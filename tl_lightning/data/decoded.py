@@ -8,6 +8,7 @@ import logging
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import numpy as np
 import PIL
 import torch
 
+from tl_lightning.machine import free_memory
 from tl_lightning.store import NoRoom, Store, human
 
 log = logging.getLogger(__name__)
 
 KINDS = ("auto", "ram", "disk", "off")
 RAM_SHARE = 0.25  # of the memory that is free
-_SHAPE = struct.Struct("<HH")  # height and width; 0 of an empty slot
+_SHAPE = struct.Struct("<HHI")  # height and width, 0 of an empty slot, and a checksum of the pixels
 
 
 class Decoded:
@@ -44,14 +46,17 @@ class Decoded:
         return int(self.starts[-1])
 
     def get(self, index: int) -> np.ndarray | None:
-        """The image in a slot, None if it is empty."""
+        """The image in a slot, None if it is empty or, after a warning, if the disk gives back something else."""
         try:
-            height, width = _SHAPE.unpack(self._read("filled", _SHAPE.size * index, _SHAPE.size))
+            height, width, checksum = _SHAPE.unpack(self._read("filled", _SHAPE.size * index, _SHAPE.size))
+            if not height:
+                return None
+            pixels = self._read("pixels", int(self.starts[index]), height * width * 3)
         except FileNotFoundError:  # removed to make room
             return None
-        if not height:
+        if self._memory is None and (len(pixels) != height * width * 3 or zlib.crc32(pixels) != checksum):
+            log.warning(f"{self.folder} is damaged: image {index} is decoded again")
             return None
-        pixels = self._read("pixels", int(self.starts[index]), height * width * 3)
         return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
@@ -59,7 +64,7 @@ class Decoded:
         begin, data = int(self.starts[index]), pixels.tobytes()
         if len(data) > self.starts[index + 1] - begin or max(pixels.shape) > 65535:
             return
-        shape = _SHAPE.pack(*pixels.shape[:2])  # last: who sees it may read
+        shape = _SHAPE.pack(*pixels.shape[:2], zlib.crc32(data))  # written last: who sees it may read
         if self._memory is not None:
             self._memory[begin : begin + len(data)] = data
             at = self.size + _SHAPE.size * index
@@ -100,30 +105,22 @@ def keep(kind: str, name: str, stamps: Sequence[Any], shapes: np.ndarray, ranks:
     """
     size, free = int(_room(shapes).sum()), free_memory()
     if kind == "off":
-        return None, "off: data.cache=off"
+        return None, "are not kept: data.cache=off"
     # a process that is not forked does not inherit the memory
     forks = torch.multiprocessing.get_start_method() == "fork"
     if forks and (kind == "ram" or (kind == "auto" and size * ranks <= RAM_SHARE * free)):
-        return Decoded(shapes, None), f"in memory, {human(size)} of {human(free)} free"
+        return Decoded(shapes, None), f"are kept in memory: {human(size)} of {human(free)} that are free"
+    if not hasattr(os, "pread"):
+        return None, "are not kept: on this system processes cannot share a file"
     try:
-        return Decoded(shapes, _slots(name, stamps, size, len(shapes))), f"on disk, {human(size)}"
+        return Decoded(shapes, _slots(name, stamps, size, len(shapes))), f"are kept on disk: {human(size)}"
     except NoRoom as why:
-        log.warning(f"decoded images are not kept: {why}")
-        return None, "off: no room"
-
-
-def free_memory() -> float:
-    """Bytes that can be had without swapping; 0 where the system does not say."""
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return float(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 0.0
+        return None, f"are not kept: {why}"
 
 
 def _slots(name: str, stamps: Sequence[Any], size: int, count: int) -> Path:
     store = Store("images")
-    facts = {"transform": name, "images": count, "pillow": PIL.__version__, "layout": 2}
+    facts = {"transform": name, "images": count, "pillow": PIL.__version__, "layout": 3}
     key = hashlib.sha256(json.dumps([facts, list(stamps)]).encode()).hexdigest()[:32]
     with store.lock(key):
         entry = store.get(key)

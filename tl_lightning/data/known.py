@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tl_lightning import cores
+from tl_lightning import machine
 from tl_lightning.paths import cache_dir
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def known(kind: str, root: Path, paths: Sequence[str], find: Callable[[Path], An
     new = [p for p in paths if before.get(p, [None])[:2] != stamps[p]]
     if len(new) > 1000:
         log.info(f"{doing.format(len(new))} (once; the answer is remembered)")
-    with ThreadPoolExecutor(cores.usable()) as pool:
+    with ThreadPoolExecutor(machine.cores()) as pool:
         found = dict(zip(new, pool.map(lambda p: find(root / p), new), strict=True))
     if new:
         _remember(memory, before | {p: [*stamps[p], found[p]] for p in new})

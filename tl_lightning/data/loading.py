@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tl_lightning import cores
+from tl_lightning import machine
 from tl_lightning.data import transforms
 from tl_lightning.data.decoded import Decoded
 from tl_lightning.data.image_folder import ImageFolder
@@ -94,6 +94,6 @@ def enough_workers(images: Images) -> tuple[int, float]:
         loaded += 1
     per_image = (time.perf_counter() - began) / loaded
     # images/s that a small network may take: more than it will, for idle processes cost little
-    demand = 3000 if torch.cuda.is_available() else 100 * cores.usable()
+    demand = 3000 if torch.cuda.is_available() else 100 * machine.cores()
     busy = per_image * demand
-    return (0 if busy < 0.1 else max(1, min(16, cores.usable() - 1, math.ceil(busy)))), per_image
+    return (0 if busy < 0.1 else max(1, min(16, machine.cores() - 1, math.ceil(busy)))), per_image

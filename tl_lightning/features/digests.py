@@ -16,9 +16,9 @@ from tl_lightning.data.known import known
 from tl_lightning.features.views import View
 
 
-def key(prefix: str, split: str, images: list[str], view: View, draft: bool, dtype: str) -> str:
-    """The name of a cache entry: differs if anything differs that the rows depend on."""
-    parts = [prefix, split, images, view.name, draft, dtype, PIL.__version__, torchvision.__version__]
+def key(prefix: str, split: str, images: list[str], view: View, *how: str | bool) -> str:
+    """The name of a cache entry: differs if anything differs that the rows depend on. `how`: they are computed."""
+    parts = [prefix, split, images, view.name, *how, PIL.__version__, torchvision.__version__]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,16 +36,20 @@ class Prefix:
 
     "auto" times the network on the first images and takes the fastest engine whose building pays for the `images` to
     come. Whatever is built must agree with the network itself on eight images, or the next one is tried, with a line
-    in the log: at last the network itself ("eager").
+    in the log: at last the network itself ("eager"). `half`: other engines may compute in half precision on a device
+    that is faster at it.
     """
 
-    def __init__(self, backbone: Backbone, boundary: int, choice: str, device: torch.device, images: int) -> None:
+    def __init__(
+        self, backbone: Backbone, boundary: int, choice: str, device: torch.device, images: int, half: bool = True
+    ) -> None:
         if choice not in CHOICES:
             raise UserError(f"engine={choice} is unknown: use {', '.join(CHOICES)}")
         if choice == "onnxruntime" and not _has_onnxruntime():
             raise UserError("engine=onnxruntime is not installed: pip install 'tl-lightning[fast]'")
         self.backbone, self.boundary, self.choice, self.device = backbone, boundary, choice, device
         self.images, self.name = images, ""
+        self.half = half and device.type == "cuda" and choice != "eager"
         self._run: Engine = self.eager
 
     @torch.no_grad()
@@ -75,12 +80,12 @@ class Prefix:
         self.name = "eager"
         for name in self._candidates(seconds):
             try:
-                engine = _BUILDERS[name](self.backbone, self.boundary, few, self.device)
+                engine = _BUILDERS[name](self, few)
                 error = disagreement(expected, engine(few))
             except Exception as why:  # exporters and compilers raise anything
                 log.info(f"engine    {name} does not take this network: {first_line(why)}")
                 continue
-            bound = 1e-2 if self.device.type == "cuda" else 1e-3  # half precision there
+            bound = 1e-3 if self.device.type == "cpu" else 1e-2  # half precision, or single with shortened factors
             if error <= bound:
                 self.name, self._run = name, engine
                 break
@@ -100,7 +105,7 @@ class Prefix:
 
 def disagreement(expected: Tensor, found: Tensor) -> float:
     """The largest distance between two rows, relative to the length of the expected one; inf if it is no number."""
-    a, b = expected.flatten(1).double().cpu(), found.flatten(1).double().cpu()
+    a, b = expected.flatten(1).cpu().double(), found.flatten(1).cpu().double()
     distance = ((a - b).norm(dim=1) / a.norm(dim=1).clamp(min=1e-30)).max()
     return float(distance) if bool(torch.isfinite(distance)) else float("inf")
 
@@ -122,28 +127,28 @@ class _Below(nn.Module):
         return self.backbone.below(images, self.boundary)
 
 
-def _fused(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:
-    network = _Below(backbone, boundary).to(device)
+def _fused(prefix: Prefix, few: Tensor) -> Engine:
+    network = _Below(prefix.backbone, prefix.boundary).to(prefix.device)
 
     def run(images: Tensor) -> Tensor:
-        with torch.autocast("cuda", torch.float16, enabled=device.type == "cuda"):
+        with torch.autocast("cuda", torch.float16, enabled=prefix.half):
             output: Tensor = network(images)
         return output
 
     return run
 
 
-def _compiled(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:
-    run = _fused(backbone, boundary, few, device)
-    graphs = "reduce-overhead" if device.type == "cuda" else "default"
+def _compiled(prefix: Prefix, few: Tensor) -> Engine:
+    run = _fused(prefix, few)
+    graphs = "reduce-overhead" if prefix.device.type == "cuda" else "default"
     fast = torch.compile(run, mode=graphs)
     return lambda images: fast(images).clone()  # a captured graph writes to the same place each time
 
 
-def _onnxruntime(backbone: Backbone, boundary: int, few: Tensor, device: torch.device) -> Engine:
+def _onnxruntime(prefix: Prefix, few: Tensor) -> Engine:
     import onnxruntime as ort
 
-    network, file = _Below(backbone, boundary), io.BytesIO()
+    network, file = _Below(prefix.backbone, prefix.boundary), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's age: its successor takes twenty seconds for this
         axes = {"images": {0: "n"}, "output": {0: "n"}}
@@ -154,10 +159,16 @@ def _onnxruntime(backbone: Backbone, boundary: int, few: Tensor, device: torch.d
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the loader needs the cores
     options.log_severity_level = 3
     session = ort.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+    def run(images: Tensor) -> Tensor:
+        # copied by numpy, whose memory is used again: glibc before 2.38 loses that of aligned allocations like torch's
+        rows = session.run(None, {"images": np.ascontiguousarray(images.numpy())})[0]
+        return torch.from_numpy(rows)
+
+    return run
 
 
-_BUILDERS: dict[str, Callable[[Backbone, int, Tensor, torch.device], Engine]] = {
+_BUILDERS: dict[str, Callable[[Prefix, Tensor], Engine]] = {
     "fused": _fused,
     "onnxruntime": _onnxruntime,
     "compiled": _compiled,

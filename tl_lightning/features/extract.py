@@ -12,30 +12,23 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tl_lightning.data.datamodule import ImageDataModule
-from tl_lightning.data.decoded import RAM_SHARE, free_memory
+from tl_lightning.data.decoded import RAM_SHARE
 from tl_lightning.data.loading import Images, collate, enough_workers
+from tl_lightning.errors import UserError
 from tl_lightning.features import digests
+from tl_lightning.features.bar import bar
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
 from tl_lightning.features.views import View
+from tl_lightning.machine import free_memory
 from tl_lightning.store import Entry, NoRoom, Store, human
 
 log = logging.getLogger(__name__)
 
-_BATCH = {"cpu": 16, "cuda": 256}  # on a CPU larger ones take more memory and no less time
+_CPU_BATCH = 8  # larger ones take more memory and no less time
 _AGREES = 1e-2  # relative distance of a kept row from the same row computed again: half precision takes 3e-4 of it
 
 
@@ -62,6 +55,7 @@ class Extractor:
     def __init__(self, prefix: Prefix, data: ImageDataModule, store: Store | None, dtype: str, show: bool) -> None:
         self.prefix, self.data, self.store, self.dtype, self.show = prefix, data, store, dtype, show
         self.kept, self.computed, self.seconds = 0, 0, 0.0
+        self._room: dict[torch.Size, Tensor] = {}
 
     def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
         """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
@@ -99,11 +93,20 @@ class Extractor:
         self.dtype = self.dtype if fits else "float32"
         return tuple(rows.shape[1:])
 
-    def _from_store(self, parts: Sequence[Part], store: Store) -> None:
+    def _name(self, parts: Sequence[Part], store: Store) -> None:
+        """Give every part its key; single precision if an earlier run found half precision too narrow for them."""
         prefix = digests.of_prefix(self.prefix.backbone, self.prefix.boundary)
         images = {split: digests.of_images(self.data.folder, split) for split in {p.split for p in parts}}
-        for part in parts:
-            part.key = digests.key(prefix, part.split, images[part.split], part.view, self.data.draft, self.dtype)
+        for dtype in dict.fromkeys(("float32", self.dtype)):
+            for p in parts:
+                how = (self.data.draft, dtype, self.prefix.half)
+                p.key = digests.key(prefix, p.split, images[p.split], p.view, *how)
+            if all(store.get(p.key) for p in parts):
+                self.dtype = dtype
+                return
+
+    def _from_store(self, parts: Sequence[Part], store: Store) -> None:
+        self._name(parts, store)
         with ExitStack() as locks:
             for part in sorted(parts, key=lambda p: p.key):  # one order for all processes: none waits for a waiting one
                 locks.enter_context(store.lock(part.key))
@@ -124,9 +127,11 @@ class Extractor:
                     header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *part.shape)}
                     np.lib.format.write_array_header_1_0(part.out, header)
                 self._compute(missing)
-                for part in missing:  # now, while it cannot be removed; what is mapped stays readable
-                    assert part.out is not None
-                    part.rows = _opened(Path(part.out.name))
+            for part in missing:
+                try:
+                    part.rows = _opened(store.root / part.key / "rows.npy")
+                except OSError as why:
+                    raise NoRoom(f"{store.root / part.key} was removed to make room: {why}") from why
 
     def _kept(self, part: Part, entry: Entry | None, number: int) -> np.ndarray | None:
         """The rows of an entry, if it is whole and so many of them come out the same again."""
@@ -151,41 +156,60 @@ class Extractor:
         return self.prefix.eager(self._normalised(pixels)).float().cpu()
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        images = pixels.to(self.prefix.device, non_blocking=True)
-        return self.data.input.normalise(images).contiguous(memory_format=torch.channels_last)
+        """Into the same memory each time: glibc before 2.38 would not find that of a batch again (its bug 14581)."""
+        shape, images = pixels.shape[1:], pixels.to(self.prefix.device, non_blocking=True)
+        if shape not in self._room or len(self._room[shape]) < len(pixels):
+            room = torch.empty(pixels.shape, device=images.device, memory_format=torch.channels_last)
+            self._room[shape] = room
+        return self.data.input.normalise(images, self._room[shape][: len(pixels)])
 
     def _compute(self, parts: Sequence[Part]) -> None:
         jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
         total, began = sum(len(p.images) for p in parts), time.perf_counter()
-        with _bar(self.show, total) as bar:
+        with bar(self.show, total) as shown:
             for job, batch, pixels in self._batches(jobs):
-                exact = self.prefix(self._normalised(pixels)).cpu().numpy()
-                with np.errstate(over="ignore"):
-                    rows = exact.astype(self.dtype)
-                if np.isfinite(exact).all() and not np.isfinite(rows).all():
-                    raise OverflowError("half precision cannot hold these activations")
+                rows = self._converted(self._normalised(pixels))
                 for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):
                     if part.out is not None:
                         part.out.write(mine.tobytes())
                     elif part.rows is not None:
                         part.rows[batch] = mine
-                bar.advance(bar.task_ids[0], len(pixels))
+                shown.advance(shown.task_ids[0], len(pixels))
         for part in parts:
             if part.out is not None:
                 part.out.close()  # a disk that is full says so now, and not when the entry is there
         self.computed, self.seconds = total, time.perf_counter() - began
 
+    def _converted(self, images: Tensor) -> np.ndarray:
+        exact = self.prefix(images).cpu().numpy()
+        if not np.isfinite(exact).all():  # beyond what the engine's half precision holds on its way
+            exact = self.prefix.eager(images).cpu().numpy()
+        if not np.isfinite(exact).all():
+            raise UserError("the frozen stages give numbers that are not finite: are the weights damaged?")
+        with np.errstate(over="ignore"):
+            rows: np.ndarray = exact.astype(self.dtype)
+        if not np.isfinite(rows).all():
+            raise OverflowError("half precision cannot hold these activations")
+        return rows
+
     def _batches(self, jobs: Sequence[Sequence[Part]]) -> Iterator[tuple[int, slice, Tensor]]:
         order = []
         for number, job in enumerate(jobs):
-            step = max(1, _BATCH.get(self.prefix.device.type, 64) // len(job))
+            # elsewhere as many as in evaluation, which the device has room for
+            size = _CPU_BATCH if self.prefix.device.type == "cpu" else 2 * self.data.batch_size
+            step = max(1, size // len(job))
             starts = range(0, len(job[0].images), step)
             order += [[(number, i) for i in range(a, min(a + step, len(job[0].images)))] for a in starts]
         workers = self.data.workers
         if workers is None:
             workers, _ = enough_workers(jobs[0][0].images)
         loader = DataLoader(
-            _Looks(jobs), batch_sampler=order, num_workers=workers, collate_fn=_by_view, generator=torch.Generator()
+            _Looks(jobs),
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=_by_view,
+            pin_memory=self.prefix.device.type == "cuda",
+            generator=torch.Generator(),
         )
         for keys, pixels in zip(order, loader, strict=True):
             yield keys[0][0], slice(keys[0][1], keys[-1][1] + 1), pixels
@@ -211,17 +235,3 @@ def _by_view(samples: Sequence[list[Tensor]]) -> Tensor:
 def _opened(file: Path) -> np.ndarray:
     rows: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
     return rows
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
-
-
-def _bar(show: bool, total: int) -> Progress:
-    bar = Progress(
-        TextColumn("features"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(),
-        transient=True, disable=not show,
-    )  # fmt: skip
-    bar.add_task("features", total=total)
-    return bar

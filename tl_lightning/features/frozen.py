@@ -45,6 +45,11 @@ class Options:
             if value not in known:
                 raise UserError(f"{name}={value} is unknown: use {', '.join(known)}")
 
+    @property
+    def half(self) -> bool:
+        """Whether half precision will do for what is computed, too."""
+        return self.dtype == "float16"
+
 
 class Frozen:
     """The stages below a plan's boundary: their cached output, or they themselves on a faster engine."""
@@ -56,13 +61,16 @@ class Frozen:
 
     def loaders(self, device: torch.device, epochs: int) -> tuple[L.LightningDataModule, int]:
         """What to train and evaluate on, and the stage at which its batches enter."""
-        boundary, choice = self.plan.boundary, self.choice
+        boundary, choice, options = self.plan.boundary, self.choice, self.options
         if choice.views:
             whole = View(eval_transform(self.data.input))
             parts = [("train", view) for view in choice.views]
             parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
-            rows = self._rows_if_possible(boundary, parts, device)
-            if rows is not None:
+            try:
+                rows = self._rows_somewhere(boundary, parts, device, choice.reason)
+            except NoRoom as why:
+                log.warning(f"cache     off, images are drawn as augment says: {why}")
+            else:
                 by_split: dict[str, list[np.ndarray]] = {split: [] for split, _ in parts}
                 for (split, _), array in zip(parts, rows, strict=True):
                     by_split[split].append(array)
@@ -74,41 +82,46 @@ class Frozen:
         if boundary:
             images = epochs * sum(self.data.folder.counts("train"))
             own = copy.deepcopy(self.backbone)  # the learner's may be converted to another precision
-            self.data.prefix = Prefix(own, boundary, self.options.engine, device, images)
+            self.data.prefix = Prefix(own, boundary, options.engine, device, images, options.half)
         return self.data, boundary
 
-    def _rows_if_possible(
-        self, boundary: int, parts: Sequence[tuple[str, View]], device: torch.device
-    ) -> list[np.ndarray] | None:
-        """Rows on disk, else in memory; None, after a warning, where neither has room for them."""
-        try:
-            return self._rows(boundary, parts, device, self.choice.reason)
-        except NoRoom as why:
-            log.warning(f"cache     not on disk: {why}")
-        try:
-            return self._rows(boundary, parts, device, self.choice.reason, memory=True)
-        except NoRoom as why:
-            log.warning(f"cache     off, images are drawn as augment says: {why}")
-            return None
-
     def features(self, device: torch.device) -> np.ndarray:
-        """(N, feature_dim): the training images' features in the evaluation geometry, cached where it can be."""
+        """(N, feature_dim): the training images' features in the evaluation geometry, cached where it can be.
+
+        Raises UserError where there is no room for them.
+        """
         if self._features is not None:
             return self._features
         wanted, reason = [("train", View(eval_transform(self.data.input)))], "to solve the head"
+        boundary = len(self.plan.stages)
         try:
-            return self._rows(len(self.plan.stages), wanted, device, reason, memory=self.options.cache == "off")[0]
+            if self.options.cache == "off":
+                return self._rows(boundary, wanted, device, reason, memory=True)[0]
+            return self._rows_somewhere(boundary, wanted, device, reason)[0]
         except NoRoom as why:
-            log.warning(f"cache     not on disk: {why}")
-            return self._rows(len(self.plan.stages), wanted, device, reason, memory=True)[0]
+            raise UserError(f"to solve the head its features must be kept: {why}") from why
+
+    def _rows_somewhere(
+        self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, reason: str
+    ) -> list[np.ndarray]:
+        """Rows on disk, else, after a warning, in memory. Raises NoRoom if neither can be."""
+        try:
+            return self._rows(boundary, wanted, device, reason)
+        except NoRoom as disk:
+            try:
+                rows = self._rows(boundary, wanted, device, reason, memory=True)
+            except NoRoom as memory:
+                raise NoRoom(f"{disk}; {memory}") from memory
+            log.warning(f"cache     for this run alone: {disk}")
+            return rows
 
     def _rows(
         self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, reason: str, memory: bool = False
     ) -> list[np.ndarray]:
         images = sum(sum(self.data.folder.counts(split)) for split, _ in wanted)
-        prefix = Prefix(self.backbone, boundary, self.options.engine, device, images)
-        store = None if memory else Store("features")
-        extractor = Extractor(prefix, self.data, store, self.options.dtype, self.options.show)
+        options, store = self.options, None if memory else Store("features")
+        prefix = Prefix(self.backbone, boundary, options.engine, device, images, options.half)
+        extractor = Extractor(prefix, self.data, store, options.dtype, options.show)
         rows = extractor.rows(wanted)
         where = "in memory" if store is None else f"in {store.root}"
         pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} images/s, {prefix.name}"

@@ -30,11 +30,10 @@ class Rows(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Rows and labels of (index, seed) keys; the seed picks the view."""
         index = np.array([i for i, _ in keys])
-        rows = self.views[0][index]
-        if self.choice and len(self.views) > 1:
-            picked = np.array([self.choice.pick(seed) for _, seed in keys])
-            for k in range(1, len(self.views)):
-                rows[picked == k] = self.views[k][index[picked == k]]
+        picked = np.array([self.choice.pick(seed) if self.choice else 0 for _, seed in keys])
+        rows = np.empty((len(index), *self.views[0].shape[1:]), self.views[0].dtype)
+        for k, view in enumerate(self.views):
+            rows[picked == k] = view[index[picked == k]]
         return torch.from_numpy(rows), torch.from_numpy(self.labels[index])
 
 

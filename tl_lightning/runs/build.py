@@ -110,7 +110,8 @@ def build(cfg: DictConfig) -> Parts:
 
 def _options(cfg: DictConfig) -> Options:
     show = any(member is not None and "Progress" in member._target_ for member in cfg.callbacks.values())
-    return Options(cfg.cache, cfg.engine, cfg.cache_dtype, show)
+    cache = "off" if cfg.cache is False else cfg.cache  # which is how YAML reads the word
+    return Options(cache, cfg.engine, cfg.cache_dtype, show)
 
 
 def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModule) -> L.Trainer:

@@ -72,6 +72,11 @@ def _check_trainer(trainer: DictConfig) -> None:
     for key, only in (("check_val_every_n_epoch", 1), ("overfit_batches", 0)):
         if trainer.get(key, only) != only:
             raise UserError(f"trainer.{key} must stay {only}: every epoch trains and validates on images of its own")
+    if trainer.get("sync_batchnorm"):
+        raise UserError(
+            "trainer.sync_batchnorm=true replaces the layers that the plan freezes: leave it out, and where BatchNorm "
+            "learns its statistics (strategy.norm=track or train) give each process a batch large enough for them"
+        )
     for key in ("limit_val_batches", "limit_train_batches"):
         if trainer.get(key, 1) == 0:
             raise UserError(f"trainer.{key}=0 leaves nothing to do: take at least 1")

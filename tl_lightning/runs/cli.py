@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import tl_lightning
-from tl_lightning import cores
+from tl_lightning import machine
 from tl_lightning.errors import UserError, nearest
 
 _PATHS = ("data.root", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
@@ -62,7 +62,7 @@ def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
 
     `debug=true` shows the traceback instead.
     """
-    cores.set_threads()
+    machine.set_threads()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
     register_resolvers()
     sys.argv[1:] = arguments(sys.argv[1:])

@@ -1,0 +1,45 @@
+"""What this process may use of the machine: cores and memory, less what a container does not give it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")  # of a container (version 2); elsewhere its files are not there
+
+
+def cores() -> int:
+    """Cores that affinity and a container's quota leave to this process, at least 1."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()  # "200000 100000": two cores; "max 100000": no limit
+        found = min(found, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def free_memory() -> float:
+    """Bytes that can be had without swapping, within a container's limit; inf where the system does not say."""
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = float(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return float("inf")
+    try:
+        limit, taken = (float((_CGROUP / f"memory.{what}").read_text()) for what in ("max", "current"))
+        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, max(0.0, limit - taken + float(counts["inactive_file"])))  # files read, of which it can let go
+    except (OSError, KeyError, ValueError):  # "max": no limit
+        pass
+    return free
+
+
+def set_threads() -> None:
+    """Choose OpenMP's threads and how they wait, unless the user has; only before torch is imported.
+
+    Threads that spin while they wait starve the loader's processes: on two busy cores a step took thirty times as
+    long. So they sleep.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
