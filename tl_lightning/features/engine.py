@@ -149,11 +149,16 @@ def _onnxruntime(prefix: Prefix, few: Tensor) -> Engine:
     import onnxruntime as ort
 
     network, file = _Below(prefix.backbone, prefix.boundary), io.BytesIO()
+    axes = {"images": {0: "n"}, "output": {0: "n"}}
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output"], "dynamic_axes": axes}
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's age: its successor takes twenty seconds for this
-        axes = {"images": {0: "n"}, "output": {0: "n"}}
-        names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output"], "dynamic_axes": axes}
-        torch.onnx.export(network, (few[:2],), file, dynamo=False, **names)  # type: ignore[arg-type]
+        torch.backends.mha.set_fastpath_enabled(False)  # one operator that the exporter does not know
+        try:
+            torch.onnx.export(network, (few[:2],), file, dynamo=False, **names)  # type: ignore[arg-type]
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused_attention)
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the loader needs the cores
