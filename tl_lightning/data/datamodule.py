@@ -129,7 +129,8 @@ class ImageDataModule(L.LightningDataModule):
     def _loader(self, images: Images, **order: Any) -> DataLoader[Any]:
         if self.workers is None:
             self.workers, per_image = enough_workers(images)
-            log.info(f"loading   {per_image * 1e3:.2g} ms an image: {self.workers or 'no'} loader processes")
+            processes = f"{self.workers or 'no'} loader process{'' if self.workers == 1 else 'es'}"
+            log.info(f"loading   {per_image * 1e3:.2g} ms an image: {processes}")
         return DataLoader(
             images,
             num_workers=self.workers,
