@@ -128,6 +128,32 @@ def threads(data: Path, weights: str) -> None:
             process.kill()
 
 
+def folding() -> None:
+    """A training step at 224 px, forwards and backwards, with BatchNorm run by torch and folded into convolutions."""
+    from contextlib import nullcontext
+
+    import tl_lightning.backbones.torchvision as library  # first: torchvision beside a CPU build of torch
+
+    import torch  # isort: skip
+
+    from tl_lightning.backbones.folding import Folding
+
+    print("\n### folding\n\n| network, batch | BatchNorm run | folded | faster |\n|---|---|---|---|")
+    for name, batch in (("mobilenet_v2", 32), ("efficientnet_b0", 32), ("resnet18", 32), ("resnet50", 16)):
+        network = library.backbone(name, None, 224).eval().to(memory_format=torch.channels_last)
+        images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        seconds: list[list[float]] = [[], []]
+        for _ in range(6):
+            for times, way in zip(seconds, (nullcontext, Folding(network.net).active), strict=True):
+                network.zero_grad()
+                began = time.perf_counter()
+                with way():
+                    network(images).square().mean().backward()
+                times.append(time.perf_counter() - began)
+        plain, folded = (statistics.median(times[1:]) for times in seconds)
+        print(f"| `{name}`, {batch} | {plain:.2f} s | {folded:.2f} s | {plain / folded:.2f}x |", flush=True)
+
+
 def gpu(data: Path) -> None:
     """Images per second of finetune_all in bf16 on a GPU, and of the same network on one batch that stays there."""
     print("\n### gpu: resnet50, 224 px, bf16-mixed\n\n| batches | images/s |\n|---|---|")

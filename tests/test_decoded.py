@@ -83,6 +83,13 @@ def test_a_damaged_file_is_decoded_again_and_said_so(jpegs, tmp_path, monkeypatc
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
+def test_the_last_evaluation_finds_the_images_decoded(jpegs, monkeypatch):
+    data = tiny_data(jpegs, batch_size=5, cache="ram")
+    list(data.val_dataloader())
+    monkeypatch.setattr("tl_lightning.data.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
+    assert len(list(data.val_dataloader())) > 0
+
+
 def test_workers_fill_the_slots_of_the_parent(jpegs):
     data = tiny_data(jpegs, batch_size=5, cache="ram")
     data.workers = 2

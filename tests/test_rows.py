@@ -118,7 +118,7 @@ POLICY = [
     ("auto", FinetuneAll(), PLAIN, 0, "every stage learns"),
     ("auto", LinearProbe(), LIGHT, 1, "the head is solved"),
     ("auto", LpFt(), LIGHT, 0, "every stage learns"),
-    ("off", FeatureExtraction(), PLAIN, 0, "cache=off"),
+    ("off", FeatureExtraction(), PLAIN, 0, "as was asked for"),
     (4, FinetuneTop(), LIGHT, 4, "4 random views"),
     (4, FinetuneTop(), FLIPS, 2, "each image and its mirror image"),
     (4, FinetuneAll(), LIGHT, 0, "every stage learns"),
@@ -135,7 +135,7 @@ def test_what_is_cached_and_why(cache, strategy, augment, number, reason):
 @pytest.mark.parametrize("cache", ["of", 0, -1, True, 1.5])
 def test_unknown_cache(cache):
     with pytest.raises(UserError, match=r"cache=.* is unknown"):
-        choose(cache, plan_of(FinetuneTop()), INPUT, LIGHT)
+        Options(cache=cache)
 
 
 def test_views_of_what_is_done_to_batches_are_refused():

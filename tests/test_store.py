@@ -117,6 +117,25 @@ def test_list_size_clear(capsys, monkeypatch):
         assert expected in capsys.readouterr().out
 
 
+def test_the_list_tells_entries_apart_and_a_wrong_budget_is_one_line(capsys, monkeypatch):
+    from tl_lightning.runs import cache
+
+    entries = Store("features")
+    for key, mirrored in (("a", False), ("b", True)):
+        facts = {"network": "ResNet", "split": "train", "images": 9, "shape": [64, 7, 7], "root": "photos",
+                 "view": f"Resize(9) mirrored={mirrored} draw=0"}  # fmt: skip
+        with entries.lock(key), entries.writing(key, facts):
+            pass
+    monkeypatch.setattr("sys.argv", ["cache.py"])
+    cache.main()
+    printed = capsys.readouterr().out
+    for mirrored in (False, True):
+        assert f"ResNet train 9 rows of 64x7x7 mirrored={mirrored} draw=0 photos" in printed
+    monkeypatch.setenv("TL_CACHE_GB", "lots")
+    with pytest.raises(SystemExit, match="error: TL_CACHE_GB=lots must be a number of gigabytes"):
+        cache.main()
+
+
 def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(folder):
     entries = Store("features")
     dead = folder / "features" / "dead.x1y2.part"

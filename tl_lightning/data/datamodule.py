@@ -63,6 +63,7 @@ class ImageDataModule(L.LightningDataModule):
         self.folder, self.input, self.augment = folder, input, augment
         self.batch_size, self.sampler, self.seed, self.workers = batch_size, sampler, seed, workers
         self.cache, self.draft = cache, draft
+        self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
         self.mix = transforms.mixing(augment, len(folder.classes))
         self.class_weights = loss_weights(class_weights, folder)
         self.prefix: Callable[[Tensor], Tensor] | None = None
@@ -114,17 +115,22 @@ class ImageDataModule(L.LightningDataModule):
 
     def images(self, split: str, transform: transforms.Transform, keep: bool = True) -> Images:
         """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
-        slots = None
-        if keep and self.cache != "off":
+        slots = self._decoded_by(split, transform) if keep and self.cache != "off" else None
+        return Images(self.folder.split(split), transform, slots, self.draft)
+
+    def _decoded_by(self, split: str, transform: transforms.Transform) -> decoded.Decoded | None:
+        """Where a split's images are kept; the loader of the last evaluation finds what those before it have filled."""
+        name = f"{transform.prepare} draft={self.draft}"
+        if (split, name) not in self._slots:
             stamps = [[str(Path(p).resolve()), *stamp(Path(p))] for p, _ in self.folder.split(split)]
             shapes = prepared_shapes(self.folder, split, transform)
             ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-            name = f"{transform.prepare} draft={self.draft}"
             slots, where = decoded.keep(self.cache, name, stamps, shapes, ranks)
             # of evaluation images, which are fewer and looked at later, no second warning
             say = log.warning if slots is None and split == "train" else log.info
             say(f"decoded   {split} images {where}")
-        return Images(self.folder.split(split), transform, slots, self.draft)
+            self._slots[split, name] = slots
+        return self._slots[split, name]
 
     def _loader(self, images: Images, **order: Any) -> DataLoader[Any]:
         if self.workers is None:

@@ -61,4 +61,4 @@ def _remember(memory: Path, answers: dict[str, list[Any]]) -> None:
             json.dump(answers, file)
         os.replace(file.name, memory)
     except OSError as error:
-        log.info(f"what was found out about {len(answers)} files cannot be kept in {memory}: {error}")
+        log.info(f"{memory.parent} cannot be written ({error.strerror}): the next run reads {len(answers)} files again")

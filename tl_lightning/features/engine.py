@@ -46,7 +46,7 @@ class Prefix:
         if choice not in CHOICES:
             raise UserError(f"engine={choice} is unknown: use {', '.join(CHOICES)}")
         if choice == "onnxruntime" and not _has_onnxruntime():
-            raise UserError("engine=onnxruntime is not installed: pip install 'tl-lightning[fast]'")
+            raise UserError("engine=onnxruntime is not installed: pip install onnx onnxruntime")
         self.backbone, self.boundary, self.choice, self.device = backbone, boundary, choice, device
         self.images, self.name = images, ""
         self.half = half and device.type == "cuda" and choice != "eager"

@@ -38,6 +38,9 @@ class Options:
     show: bool = False
 
     def __post_init__(self) -> None:
+        cache = self.cache
+        if cache not in ("auto", "off") and not (isinstance(cache, int) and not isinstance(cache, bool) and cache > 0):
+            raise UserError(f"cache={cache} is unknown: use auto, off, or a number of views of each image")
         for name, value, known in (
             ("engine", self.engine, CHOICES),
             ("cache_dtype", self.dtype, ("float16", "float32")),

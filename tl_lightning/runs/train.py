@@ -166,8 +166,9 @@ def _introduce(cfg: DictConfig, parts: Parts) -> None:
     pixels = f"{train_size} px" + (f", evaluated at {eval_size}" if eval_size != train_size else "")
     log.info(f"backbone  {cfg.backbone.name}, {weights}, {pixels}")
     log.info(f"strategy  {parts.strategy}")
-    waiting = os.environ.get("OMP_WAIT_POLICY", "their own").lower()
-    log.info(f"machine   {parts.trainer.strategy.root_device}, {torch.get_num_threads()} threads ({waiting} waiting)")
+    waiting, number = os.environ.get("OMP_WAIT_POLICY", "their own").lower(), torch.get_num_threads()
+    threads = f"{number} thread{'s' * (number > 1)}"
+    log.info(f"machine   {parts.trainer.strategy.root_device}, {threads} ({waiting} waiting)")
     if not backbone.pretrained and not all(parts.module.plan.learns_ever(s) for s in backbone.stage_names):
         log.warning("frozen stages keep their random weights: strategy=finetune_all trains them all")
     log.info(f"run       {cfg.run_dir}")
