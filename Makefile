@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
-demo: install ## Train on the embedded digits: under two minutes on two cores
+demo: install ## Train on the embedded digits: about two minutes on two cores
 	$(BIN)/python train.py
 
 test: install ## Run the tests
