@@ -84,7 +84,7 @@ def table(title: str, contestants: list[Contestant], repeats: int, cache: Path) 
     print("|---|---|---|---|---|---|---|")
     for c in contestants:
         total, work = statistics.median(c.total), statistics.median(c.work)
-        faster, free = statistics.median(first.total) / total, statistics.median(first.work) / work
+        faster, base = statistics.median(first.total) / total, statistics.median(first.work)
         accuracy = f"{statistics.mean(c.accuracy):.3f}" if c.accuracy else ""
         accuracy += f" ({min(c.accuracy):.3f} to {max(c.accuracy):.3f})" if len(c.accuracy) > 1 else ""
         cells = (
@@ -92,7 +92,7 @@ def table(title: str, contestants: list[Contestant], repeats: int, cache: Path) 
             f"{total:.1f} s",
             f"{faster:.2f}x",
             f"{work:.1f} s",
-            f"{free:.2f}x",
+            f"{base / work:.2f}x" if base > 0.1 else "",
             accuracy,
             f"{c.peak:.0f} MB",
         )

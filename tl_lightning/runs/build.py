@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import hydra.utils
@@ -25,7 +25,6 @@ from tl_lightning.errors import UserError, nearest
 from tl_lightning.features import solve
 from tl_lightning.features.frozen import Frozen, Options
 from tl_lightning.module import TransferModule
-from tl_lightning.paths import cache_bytes
 from tl_lightning.reports.tensorboard import Report
 from tl_lightning.runs import checks
 from tl_lightning.strategies.plan import Facts, Strategy
@@ -74,7 +73,8 @@ def _targets(node: Any) -> Iterator[str]:
 def build(cfg: DictConfig) -> Parts:
     """Backbone > data > strategy > head > plan > module > trainer. Raises UserError before anything is trained."""
     checks.check(cfg)
-    keeping = _options(cfg)
+    cache = "off" if cfg.cache is False else cfg.cache  # which is how YAML reads the word
+    keeping = Options(cache, cfg.engine, cfg.cache_dtype)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
     backbone: Backbone = _made(cfg, "backbone")
@@ -107,15 +107,9 @@ def build(cfg: DictConfig) -> Parts:
         if backend not in torch.compiler.list_backends(exclude_tags=()):
             raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")
         module.backbone.compile(backend=backend)
-    frozen = Frozen(backbone, plan, data, keeping)
-    return Parts(module, data, strategy, build_trainer(cfg, options, module), frozen)
-
-
-def _options(cfg: DictConfig) -> Options:
-    cache_bytes()  # a wrong TL_CACHE_GB is said now
-    show = any(member is not None and "Progress" in member._target_ for member in cfg.callbacks.values())
-    cache = "off" if cfg.cache is False else cfg.cache  # which is how YAML reads the word
-    return Options(cache, cfg.engine, cfg.cache_dtype, show and sys.stdout.isatty())
+    trainer = build_trainer(cfg, options, module)
+    keeping = replace(keeping, show=trainer.progress_bar_callback is not None)
+    return Parts(module, data, strategy, trainer, Frozen(backbone, plan, data, keeping))
 
 
 def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModule) -> L.Trainer:
@@ -123,7 +117,7 @@ def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModu
     watchers = [
         Phases(cfg.seed),
         Report(module.backbone.input, every=options["log_every_n_steps"]),
-        *(w for w in _each(cfg.callbacks) if sys.stdout.isatty() or not isinstance(w, ProgressBar)),
+        *(w for w in _each(cfg.callbacks) if sys.stdout.isatty() or not isinstance(w, ProgressBar)),  # nobody looks
     ]
     # what the group leaves out Lightning would put back
     options["enable_checkpointing"] = any(isinstance(w, ModelCheckpoint) for w in watchers)

@@ -44,4 +44,4 @@ def _words(facts: dict[str, Any]) -> Iterator[str]:
         yield " ".join(facts["view"].split()[-2:])
         yield facts["root"]
     else:
-        yield f"{facts.get('images', '?')} images"
+        yield f"{facts['images']} images"

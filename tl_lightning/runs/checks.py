@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning.errors import UserError, nearest
+from tl_lightning.paths import cache_bytes
 
 # key: (type, lowest, highest or None); a key that a configuration has not, or that is null where it may, is passed.
 _NUMBERS: dict[str, tuple[type, float, float | None]] = {
@@ -56,6 +57,7 @@ def check(cfg: DictConfig) -> None:
         if name in node and not (node[name] is None and key in _MAY_BE_NULL):
             _check_number(key, node[name], *bounds)
     _check_trainer(cfg.trainer)
+    cache_bytes()  # a wrong TL_CACHE_GB, which a run that finds all it needs would not notice
 
 
 def _check_number(key: str, value: Any, kind: type, lowest: float, highest: float | None) -> None:
