@@ -13,7 +13,7 @@ from tl_lightning.strategies.plan import Facts
 CPU = torch.device("cpu")
 
 
-PRETRAINED = Facts(True, 2, 20)
+PRETRAINED = Facts(True, True, 2, 20)
 
 
 def plan_of(strategy):

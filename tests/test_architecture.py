@@ -11,7 +11,7 @@ LAYERS = {
     "backbones": 1, "data": 1, "heads": 1, "metrics": 1,
     "strategies": 2, "optim": 2,
     "module": 3, "features": 3,
-    "callbacks": 4, "reports": 4,
+    "callbacks": 4, "reports": 4, "pretraining": 4,
     "runs": 5,
 }  # fmt: skip
 

@@ -73,6 +73,14 @@ def test_a_sweep_fills_a_folder_per_job(photos, tmp_path):
     chosen = {json.loads((p.parent / "model.json").read_text())["backbone"]["name"] for p in jobs}
     assert chosen == {"resnet18", "mobilenet_v2"}
     assert [(p.parent / "tensorboard").is_dir() for p in jobs] == [True] * 4
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line][
+        -4:
+    ]
+    for number, (backbone, strategy, accuracy, *_) in enumerate(table):
+        overrides = (jobs[number].parent / ".hydra" / "overrides.yaml").read_text()
+        assert f"backbone={backbone}\n" in overrides
+        assert f"strategy={strategy}\n" in overrides
+        assert float(accuracy) == round(json.loads(jobs[number].read_text())["val/accuracy"], 4)
 
 
 def test_bad_words_name_the_nearest(photos, tmp_path):
@@ -228,6 +236,39 @@ def test_ddp_inside_a_sweep(photos, tmp_path):
     jobs = sorted((tmp_path / "multirun").glob("*/*/*/metrics.json"))
     assert [p.parent.name for p in jobs] == ["0", "1"]
     assert len(list((tmp_path / "multirun").glob("*/*"))) == 1  # no second sweep beside it
+
+
+PRETRAIN = (sys.executable, str(REPO / "scripts" / "pretrain.py"))
+DRAWN = ["data.systems=8", "data.views=32", "data.batch_size=8", "data.sizes=[32,40]", "trainer.accelerator=cpu"]
+
+
+def test_pretraining_on_two_processes_and_training_from_its_file(photos, tmp_path):
+    options = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=2", "hydra.run.dir=drawn"]
+    result = tl(*DRAWN, *options, cwd=tmp_path, program=PRETRAIN)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("epoch")] == [
+        ["epoch", "0"],
+        ["epoch", "1"],
+    ]
+    file = result.stdout.strip().splitlines()[-1]
+    assert Path(file) == tmp_path / "drawn" / "weights.safetensors"
+    assert list((tmp_path / "drawn" / "tensorboard").iterdir())
+    after = tl(*QUICK[3:], "backbone=mobilenet_v2", f"backbone.weights={file}", f"data.root={photos}", cwd=tmp_path)
+    assert after.returncode == 0, after.stderr
+    assert "40 px" in after.stdout  # those that the weights were last trained on
+    rates = [line.split("│")[4].strip() for line in after.stdout.splitlines() if "│ stage" in line]
+    assert rates == ["1.0e-03"] * 4  # drawn images taught nothing that full rates would destroy
+    assert "forgetting" not in after.stdout
+
+
+def test_pretraining_on_bad_input(tmp_path):
+    def refuse(*words):
+        return tl(*DRAWN, "trainer.devices=1", *words, cwd=tmp_path, program=PRETRAIN)
+
+    refused(refuse("data.late=2"), "data.late=2")
+    refused(refuse("data.views=4"), "data.views=4", "data.batch_size=8")
+    refused(refuse("model.name=nothing"), "nothing")
+    refused(refuse("resume=nowhere"), "resume=nowhere cannot be resumed")
 
 
 def test_arguments_and_choices():

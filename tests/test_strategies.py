@@ -21,7 +21,7 @@ from tl_lightning.strategies import (
 )
 
 STAGES = ["stem", "layer1", "layer2", "layer3", "layer4"]
-PRETRAINED, RANDOM = Facts(True, 2, 100), Facts(False, 2, 100)
+PRETRAINED, RANDOM = Facts(True, True, 2, 100), Facts(False, False, 2, 100)
 
 
 def speeds(strategy, facts=PRETRAINED):

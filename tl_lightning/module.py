@@ -158,7 +158,7 @@ class TransferModule(L.LightningModule):
 
     def _warn_if_rough(self, optimizer: Optimizer) -> None:
         limit = optim.gentle_rate(optimizer)
-        if limit is None or not self.backbone.pretrained:
+        if limit is None or not self.backbone.gentle:
             return
         speeds = [p.speeds[s] for p in self.plan.phases for s in self.plan.stages]
         rate = max(speeds, default=0.0) * max(g["lr"] for g in optimizer.param_groups)

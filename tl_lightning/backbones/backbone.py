@@ -41,7 +41,8 @@ class Backbone(nn.Module):
 
     The last stage ends in the pooled vector that the library feeds to its classifier. `pool` reduces the output
     of any earlier stage to (N, C). `source_head` is the classifier taken off: no part of the parameters, kept
-    because it says what the features meant. `pretrained` is False where the weights are random.
+    because it says what the features meant. `pretrained` is False where the weights are random; `gentle` is True where
+    photographs taught them what high rates would destroy, which drawn images do not.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class Backbone(nn.Module):
         pool: Callable[[Tensor], Tensor] = pool_map,
         source_head: nn.Module | None = None,
         pretrained: bool = True,
+        gentle: bool | None = None,
     ) -> None:
         super().__init__()
         self.net, self.stages, self.input, self.feature_dim = net, tuple(stages), input, feature_dim
         self.pool, self.pretrained = pool, pretrained
+        self.gentle = pretrained if gentle is None else gentle
         self.taps: tuple[int, ...] = ()  # stages whose outputs make the features; empty: the last one alone
         self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
 
@@ -118,7 +121,15 @@ class Backbone(nn.Module):
         last = self.index(upto)
         widths = self._widths(last)
         self.drop(last + 1)
-        short = Backbone(self.net, self.stages, self.input, sum(widths), pool=self.pool, pretrained=self.pretrained)
+        short = Backbone(
+            self.net,
+            self.stages,
+            self.input,
+            sum(widths),
+            pool=self.pool,
+            pretrained=self.pretrained,
+            gentle=self.gentle,
+        )
         short.taps = tuple(range(last + 1))
         return short
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model
+from torchvision.models import WeightsEnum, get_model
 from torchvision.models.vision_transformer import interpolate_embeddings
 
+from tl_lightning.backbones import formula
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone, Stage, pool_map
 from tl_lightning.errors import UserError
+from tl_lightning.inputs import ImageInput
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,14 @@ def family_of(name: str, features: str = "pooled") -> Family:
     raise UserError(f"torchvision's {name} has no stage table; families known: {', '.join(FAMILIES)}")
 
 
+def _input(entry: WeightsEnum, own_size: int | None, image_size: int | None) -> ImageInput:
+    """Preprocessing of a weights entry, at the pixels asked for or at those of weights of our own."""
+    if not (image_size is None or (isinstance(image_size, int) and image_size > 0)):
+        raise UserError(f"backbone.image_size={image_size} must be a whole number of pixels, or null")
+    image, size = pretrained.image_input(entry), image_size or own_size
+    return image.at(size) if size else image
+
+
 def backbone(
     name: str, weights: str | None = "DEFAULT", image_size: int | None = None, features: str = "pooled"
 ) -> Backbone:
@@ -200,10 +210,8 @@ def backbone(
     invalid_head = entry.meta["categories"] is None  # VGG16's IMAGENET1K_FEATURES: the classifier is not a number
     if invalid_head and features == "fc":
         raise UserError(f"the classifier of {entry} is no use: take features=pooled or other weights")
-    if not (image_size is None or (isinstance(image_size, int) and image_size > 0)):
-        raise UserError(f"backbone.image_size={image_size} must be a whole number of pixels, or null")
-    image = pretrained.image_input(entry)
-    image = image if image_size is None else image.at(image_size)
+    own_size = formula.size(path)
+    image = _input(entry, own_size, image_size)
     options = dict(family.options)
     if name.startswith("vit"):
         options["image_size"] = image.size
@@ -236,4 +244,5 @@ def backbone(
         pool=family.pool,
         source_head=head if has_source_head and not invalid_head else None,
         pretrained=weights is not None,
+        gentle=weights is not None and own_size is None,
     )

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.callbacks.phases import Phases
 from tl_lightning.data.datamodule import ImageDataModule
 from tl_lightning.errors import UserError, nearest
@@ -79,7 +80,7 @@ def build(cfg: DictConfig) -> Parts:
     options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
     backbone: Backbone = _made(cfg, "backbone")
     data: ImageDataModule = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
-    facts = Facts(backbone.pretrained, len(data.classes), sum(data.folder.counts("train")))
+    facts = Facts(backbone.pretrained, backbone.gentle, len(data.classes), sum(data.folder.counts("train")))
     strategy: Strategy = _made(cfg, "strategy").given(facts)
     backbone = strategy.shape(backbone)
     head: nn.Module = _made(cfg, "head", backbone.feature_dim, data.prior())
@@ -115,6 +116,7 @@ def build(cfg: DictConfig) -> Parts:
 def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModule) -> L.Trainer:
     """Lightning's Trainer with the learner's own callbacks and those of the configuration."""
     watchers = [
+        Interrupt(),
         Phases(cfg.seed),
         Report(module.backbone.input, every=options["log_every_n_steps"]),
         *(w for w in _each(cfg.callbacks) if sys.stdout.isatty() or not isinstance(w, ProgressBar)),  # nobody looks

@@ -57,6 +57,17 @@ def train() -> None:
     main("train", run)
 
 
+def pretrain() -> None:
+    """`python scripts/pretrain.py`."""
+
+    def run(cfg: DictConfig) -> None:
+        from tl_lightning.runs.pretrain import pretrain as pretrain_run
+
+        pretrain_run(cfg)
+
+    main("pretrain", run)
+
+
 def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
     """Run a Hydra application on the command line's arguments; exit with 1 and one line on bad input.
 
@@ -96,7 +107,7 @@ def _leave_no_empty_run() -> None:
     """Remove the folder of a run that was refused before it wrote anything of its own."""
     if HydraConfig.initialized():
         run = Path(HydraConfig.get().runtime.output_dir)
-        if {p.name for p in run.iterdir()} <= {".hydra", "train.log"}:
+        if {p.name for p in run.iterdir()} <= {".hydra", "train.log", "pretrain.log"}:
             shutil.rmtree(run)
 
 

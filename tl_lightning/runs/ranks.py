@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ _VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PO
 
 
 @contextmanager
-def following(run: Path) -> Iterator[None]:
-    """While inside, Lightning's launcher starts ranks with `follow(run)`; afterwards a sweep can start its next job."""
+def following(run: Path, job: str = "train") -> Iterator[None]:
+    """While inside, Lightning's launcher starts ranks with `follow(run, job)`.
+
+    Afterwards a sweep can start its next job.
+    """
     before = {name: os.environ.get(name) for name in _VARIABLES}
     launcher: Any = subprocess_script  # the function is private: lightning is pinned, and a test starts two ranks
     original = launcher._hydra_subprocess_cmd
-    launcher._hydra_subprocess_cmd = lambda local_rank: (_command(run), os.getcwd())
+    launcher._hydra_subprocess_cmd = lambda local_rank: (_command(run, job), os.getcwd())
     try:
         yield
     finally:
@@ -41,16 +45,15 @@ def following(run: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _command(run: Path) -> list[str]:
+def _command(run: Path, job: str) -> list[str]:
     root = str(Path(tl_lightning.__file__).parents[1])  # of a checkout that is not installed, too
-    code = f"import sys; sys.path.insert(0, {root!r}); from tl_lightning.runs.ranks import follow; follow({str(run)!r})"
+    call = f"from tl_lightning.runs.ranks import follow; follow({str(run)!r}, {job!r})"
+    code = f"import sys; sys.path.insert(0, {root!r}); {call}"
     return [sys.executable, "-c", code]
 
 
-def follow(run: str) -> None:
-    """Train as one more rank of the run in this folder."""
-    from tl_lightning.runs.train import train
-
+def follow(run: str, job: str) -> None:
+    """Take part as one more rank of the run in this folder; `job` is a module of this room and its function."""
     cfg = OmegaConf.load(Path(run) / "config.yaml")
     assert isinstance(cfg, DictConfig)
-    train(cfg)
+    getattr(import_module(f"tl_lightning.runs.{job}"), job)(cfg)

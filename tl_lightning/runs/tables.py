@@ -30,11 +30,11 @@ _COLUMNS = (
 
 def backbones() -> str:
     """A Markdown table of every backbone option with ImageNet weights: figures of its default weights entry."""
-    return markdown(_COLUMNS, [_row(name) for name in choices("backbone") if _is_pretrained(name)])
+    return markdown(_COLUMNS, [_row(name) for name in choices("backbone") if _is_imagenet(name)])
 
 
-def _is_pretrained(option: str) -> bool:
-    return OmegaConf.load(conf_dir() / "backbone" / f"{option}.yaml").weights is not None
+def _is_imagenet(option: str) -> bool:
+    return bool(OmegaConf.load(conf_dir() / "backbone" / f"{option}.yaml").weights == "DEFAULT")
 
 
 def _row(name: str) -> list[str]:

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from tl_lightning.features import solve
+from tl_lightning.module import TransferModule
 from tl_lightning.runs import record
 from tl_lightning.runs.build import Parts, build
 from tl_lightning.runs.ranks import following
@@ -35,7 +36,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     Raises UserError on bad input, KeyboardInterrupt when stopped by hand.
     """
     started = time.perf_counter()
-    _quiet()
+    quiet()
     checkpoint = None
     if cfg.resume:
         cfg, checkpoint = resumed(cfg, HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
@@ -44,9 +45,12 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if parts.trainer.is_global_zero:
         record.write_start(run, cfg, parts.data.folder)
         _introduce(cfg, parts)
-    with following(run), _shared_threads(parts.trainer):
+    with following(run), shared_threads(parts.trainer):
         loaders = _prepare(parts, checkpoint)
-        seconds = {"seconds/fit": _fit(parts, loaders, run, checkpoint)}
+        began = time.perf_counter()
+        if parts.module.plan.phases:
+            fit(parts.trainer, parts.module, loaders, run, checkpoint)
+        seconds = {"seconds/fit": time.perf_counter() - began}
         metrics = {
             **_scores(parts, loaders),
             **seconds,
@@ -62,7 +66,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def _shared_threads(trainer: L.Trainer) -> Iterator[None]:
+def shared_threads(trainer: L.Trainer) -> Iterator[None]:
     """While inside, processes that train on one CPU share its cores."""
     threads = torch.get_num_threads()
     if trainer.num_devices > 1 and isinstance(trainer.accelerator, CPUAccelerator):
@@ -92,18 +96,17 @@ def _prepare(parts: Parts, checkpoint: str | None) -> L.LightningDataModule:
     return loaders
 
 
-def _fit(parts: Parts, loaders: L.LightningDataModule, run: Path, checkpoint: str | None) -> float:
-    """Train; gives the seconds it took."""
-    if not parts.module.plan.phases:
-        return 0.0
-    started = time.perf_counter()
+def fit(
+    trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, run: Path, checkpoint: str | None
+) -> None:
+    """Lightning's fit, from a checkpoint if there is one; KeyboardInterrupt with the way on when stopped by hand."""
     try:
-        parts.trainer.fit(parts.module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         kept = (run / "checkpoints" / "last.ckpt").is_file()
-        way = f"go on with: python train.py resume={run}" if kept else "no epoch was finished to go on from"
+        script = "train.py" if isinstance(module, TransferModule) else "scripts/pretrain.py"
+        way = f"go on with: python {script} resume={run}" if kept else "no epoch was finished to go on from"
         raise KeyboardInterrupt(f"stopped by hand; {way}") from stop  # an interrupt ends a sweep, too
-    return time.perf_counter() - started
 
 
 def _scores(parts: Parts, loaders: L.LightningDataModule) -> dict[str, float]:
@@ -142,7 +145,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Only what concerns the user reaches the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

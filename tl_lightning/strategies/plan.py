@@ -98,6 +98,7 @@ class Facts:
     """What a strategy may ask about the task before it answers."""
 
     pretrained: bool
+    gentle: bool  # photographs taught the weights what high rates would destroy
     classes: int
     train_images: int
 
@@ -124,8 +125,8 @@ class FineTuning(Strategy):
     """A strategy that moves pretrained stages.
 
     The topmost stage learns at `speed` x base rate and each stage below at `decay` x the rate of the one above.
-    None is filled in from the weights: pretrained ones move gently (0.1, 0.6, statistics kept); random ones have
-    nothing to lose (1, 1, statistics learned).
+    None is filled in from the weights: those that photographs taught move gently (0.1, 0.6, statistics kept); those
+    pretrained on drawn images, and random ones, have little to lose (1, 1, statistics learned).
     """
 
     speed: float | None = None
@@ -133,8 +134,8 @@ class FineTuning(Strategy):
     norm: str | None = None
 
     def given(self, facts: Facts) -> Strategy:
-        """Open values filled in for pretrained or for random weights."""
-        speed, decay, norm = (0.1, 0.6, "eval") if facts.pretrained else (1.0, 1.0, "train")
+        """Open values filled in for what the weights are."""
+        speed, decay, norm = (0.1, 0.6, "eval") if facts.gentle else (1.0, 1.0, "train")
         return replace(
             self,
             speed=speed if self.speed is None else self.speed,

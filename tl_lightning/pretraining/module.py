@@ -1,0 +1,84 @@
+"""The network that is pretrained, and its task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.inputs import ImageInput
+from tl_lightning.pretraining.scenes import Batch
+
+# torchvision's numbers for photographs: these weights go wherever its own do
+INPUT = ImageInput(64, 64, 64, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class Pretraining(L.LightningModule):
+    """A torchvision network that tells which of `systems` systems an image shows.
+
+    The loss is a softmax over all systems whose target is shared among those shown (Mahajan et al., ECCV 2018, for
+    hashtags).
+    """
+
+    def __init__(self, name: str, systems: int, *, lr: float, weight_decay: float, warmup: float = 0.02) -> None:
+        super().__init__()
+        self.backbone = backbone(name, weights=None)
+        self.head = nn.Linear(self.backbone.feature_dim, systems)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bytes (N, 3, H, W) to features (N, D)."""
+        features: Tensor = self.backbone(INPUT.normalise(images).contiguous(memory_format=torch.channels_last))
+        return features
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss; `train/hits` is the share of the systems shown that rank among as many guesses."""
+        images, present = batch
+        logits, shown = self.head(self(images)), present.sum(1, keepdim=True)
+        loss = F.cross_entropy(logits, present / shown)
+        guesses = logits.detach().argsort(1, descending=True)
+        among = torch.arange(present.shape[1], device=present.device) < shown
+        hits = (present.gather(1, guesses) * among).sum() / shown.sum()
+        for name, value in (("loss", loss.detach()), ("hits", hits)):
+            self.log(f"train/{name}", value, on_step=True, on_epoch=True, batch_size=1, sync_dist=True)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW without decay on norms and biases; a short warm-up, then a cosine to nothing over the whole run."""
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        rest = [p for p in self.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        rising = max(1, round(self.warmup * steps))
+
+        def multiplier(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of every BatchNorm to those of `batches` of bytes, each counting the same."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    training = net.training
+    net.train()
+    for images in batches:
+        net(INPUT.normalise(images))
+    net.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
