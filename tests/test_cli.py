@@ -239,7 +239,14 @@ def test_ddp_inside_a_sweep(photos, tmp_path):
 
 
 PRETRAIN = (sys.executable, str(REPO / "scripts" / "pretrain.py"))
-DRAWN = ["data.systems=8", "data.views=32", "data.batch_size=8", "data.sizes=[32,40]", "trainer.accelerator=cpu"]
+DRAWN = [
+    "data.systems=8",
+    "data.materials=4",
+    "data.views=32",
+    "data.batch_size=8",
+    "data.sizes=[32,40]",
+    "trainer.accelerator=cpu",
+]
 
 
 def test_pretraining_on_two_processes_and_training_from_its_file(photos, tmp_path):

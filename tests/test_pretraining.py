@@ -1,5 +1,8 @@
 """Drawn images, and the network pretrained on them."""
 
+import colorsys
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -52,17 +55,28 @@ def test_points_lie_on_a_known_attractor():
 
 
 def test_fields_are_even_and_rough_at_every_scale():
-    field = noise.field(64, np.random.default_rng(0))
+    even = noise.Materials(*(np.array([v], np.float32) for v in (1.5, 1, 0, 0, 0, 0, 0, 1)))
+    field = noise.field(even, 0, 64, np.random.default_rng(0))
     np.testing.assert_allclose(np.sort(field.ravel()), np.linspace(0, 1, 64 * 64), atol=1e-6)
     power = np.abs(np.fft.fft2(field - field.mean())) ** 2
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(64), np.fft.fftfreq(64)))
     bands = [power[(radius >= low) & (radius < 2 * low)].mean() for low in (1 / 64, 1 / 32, 1 / 16, 1 / 8)]
     assert bands == sorted(bands, reverse=True)
+    long = dataclasses.replace(even, stretch=np.array([4], np.float32))  # from left to right
+    field = noise.field(long, 0, 64, np.random.default_rng(0))
+    assert np.abs(np.diff(field, axis=1)).mean() < 0.5 * np.abs(np.diff(field, axis=0)).mean()
+
+
+@pytest.mark.parametrize("hsv", [(0.0, 1.0, 1.0), (0.3, 0.5, 0.8), (0.65, 0.2, 0.4), (0.9, 1.0, 0.6)])
+def test_colours_are_those_of_the_standard_library(hsv):
+    hue, saturation, value = hsv
+    found = noise.palette(hue, 0, saturation, value, value)[100]
+    np.testing.assert_allclose(found, 255 * np.array(colorsys.hsv_to_rgb(*hsv)), atol=1)
 
 
 def stream(**changes):
     values = {"size": 32, "batches": 4, "batch_size": 6, "difficulty": 0.5, "seed": (0, 1, 2)} | changes
-    return Stream(fractals.sample(20, 0), **values)
+    return Stream(fractals.sample(20, 0), noise.sample(5, 0), **values)
 
 
 def images(source, workers=0):
@@ -80,22 +94,24 @@ def test_a_stream_is_a_function_of_its_seeds():
 
 @pytest.mark.parametrize(("difficulty", "most"), [(0.0, 1), (1.0, 4)])
 def test_labels_say_what_was_drawn(difficulty, most):
-    artist = Artist(fractals.sample(50, 0), 48, np.random.default_rng(0), difficulty)
+    artist = Artist(fractals.sample(50, 0), noise.sample(5, 0), 48, np.random.default_rng(0), difficulty)
     drawn = [artist.scene() for _ in range(200)]
-    numbers = [len(present) for _, present in drawn]
+    numbers = [len(present) - 1 for _, present in drawn]
+    assert all(50 <= present[-1] < 55 for _, present in drawn)  # the material
     assert set(numbers) == set(range(1, most + 1))
-    assert 40 <= len({i for _, present in drawn for i in present}) <= 50
+    assert 40 <= len({i for _, present in drawn for i in present[:-1]}) <= 50
     if difficulty == 0:  # one colour around one attractor
         corners = np.stack([image[:, [0, 0, -1, -1], [0, -1, 0, -1]] for image, _ in drawn])
         plain = (np.ptp(corners.astype(int), axis=2) == 0).all(1)
         assert plain.mean() > 0.8
-    _, present = next(iter(Stream(fractals.sample(50, 0), 48, 1, 64, difficulty, (0,))))
-    assert present.sum(1).max() == most
+    _, present = next(iter(Stream(fractals.sample(50, 0), noise.sample(5, 0), 48, 1, 64, difficulty, (0,))))
+    assert present[:, :50].sum(1).max() == most
+    assert (present[:, 50:].sum(1) == 1).all()
 
 
 def test_one_picture_is_as_its_parts_say():
     """A system's attractor fills the pixels where its points fall, and no others."""
-    artist = Artist(fractals.sample(5, 0), 32, np.random.default_rng(0), 0.0, pool=8)
+    artist = Artist(fractals.sample(5, 0), noise.sample(5, 0), 32, np.random.default_rng(0), 0.0, pool=8)
     canvas = np.zeros((3, 32, 32), np.uint8)
     corner = np.array([[-0.5, -0.5], [0.5, 0.5]], np.float32)
     artist._put(canvas, corner)
@@ -116,8 +132,8 @@ class Stop(Callback):
 
 def pretrained(folder, *callbacks, resume=None):
     torch.manual_seed(0)
-    module = Pretraining("mobilenet_v2", 8, lr=1e-3, weight_decay=0.05)
-    data = DrawnImages(8, 24, 8, seed=0, sizes=(32, 40))
+    module = Pretraining("mobilenet_v2", 8, 4, lr=1e-3, weight_decay=0.05)
+    data = DrawnImages(8, 4, 24, 8, seed=0, sizes=(32, 40))
     keep = LastCheckpoint(apart=0, dirpath=folder, filename="last", save_on_train_epoch_end=True)
     trainer = Trainer(
         accelerator="cpu", max_epochs=4, logger=False, callbacks=[EMAWeightAveraging(decay=0.5), keep, *callbacks],
@@ -137,7 +153,7 @@ def test_killed_and_resumed_is_as_never_stopped(tmp_path):
 
 
 def test_difficulty_and_size_over_a_run():
-    data = DrawnImages(4, 8, 8, seed=0, sizes=(64, 96), late=0.3, ramp=(0.1, 0.6))
+    data = DrawnImages(4, 4, 8, 8, seed=0, sizes=(64, 96), late=0.3, ramp=(0.1, 0.6))
     assert [data.size(e, 10) for e in range(10)] == [64] * 7 + [96] * 3
     expected = [0, 0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1]
     np.testing.assert_allclose([data.difficulty(e, 10) for e in range(10)], expected)
@@ -157,7 +173,10 @@ def test_statistics_are_the_mean_over_batches():
 
 def test_the_file_is_torchvision_s_network(tmp_path):
     torch.manual_seed(0)
-    module, data = Pretraining("mobilenet_v2", 8, lr=1e-3, weight_decay=0), DrawnImages(8, 8, 8, seed=0, sizes=(32, 48))
+    module, data = (
+        Pretraining("mobilenet_v2", 8, 4, lr=1e-3, weight_decay=0),
+        DrawnImages(8, 4, 8, 8, seed=0, sizes=(32, 48)),
+    )
     cfg = OmegaConf.create(
         {"seed": 0, "model": {"name": "mobilenet_v2"}, "data": {"views": 8}, "trainer": {"max_epochs": 2}}
     )

@@ -8,12 +8,12 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from tl_lightning.errors import UserError
-from tl_lightning.pretraining import fractals
+from tl_lightning.pretraining import fractals, noise
 from tl_lightning.pretraining.scenes import Stream
 
 
 class DrawnImages(L.LightningDataModule):
-    """`views` new images an epoch, from `systems` systems.
+    """`views` new images an epoch, of `systems` systems over `materials` materials.
 
     The last `late` share of the epochs is in `sizes[1]` pixels, the rest in `sizes[0]`. Difficulty rises from 0 to 1
     between the shares `ramp` of the epochs.
@@ -24,6 +24,7 @@ class DrawnImages(L.LightningDataModule):
     def __init__(
         self,
         systems: int,
+        materials: int,
         views: int,
         batch_size: int,
         *,
@@ -38,7 +39,7 @@ class DrawnImages(L.LightningDataModule):
             raise UserError(f"data.late={late} must be a share of the run, from 0 to 1")
         if views < batch_size:
             raise UserError(f"data.views={views} an epoch must be at least data.batch_size={batch_size}")
-        self.systems = fractals.sample(systems, seed)
+        self.systems, self.materials = fractals.sample(systems, seed), noise.sample(materials, seed)
         self.views, self.batch_size, self.seed, self.workers = views, batch_size, seed, workers
         self.sizes, self.late, self.ramp = sizes, late, ramp
 
@@ -55,7 +56,7 @@ class DrawnImages(L.LightningDataModule):
         """What a rank sees of an epoch, in batches."""
         size, difficulty = self.size(epoch, epochs), self.difficulty(epoch, epochs)
         batches, seed = views // self.batch_size, (self.seed, epoch, rank)
-        return Stream(self.systems, size, batches, self.batch_size, difficulty, seed)
+        return Stream(self.systems, self.materials, size, batches, self.batch_size, difficulty, seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This rank's images of the trainer's current epoch."""

@@ -20,16 +20,18 @@ INPUT = ImageInput(64, 64, 64, interpolation="bilinear", mean=(0.485, 0.456, 0.4
 
 
 class Pretraining(L.LightningModule):
-    """A torchvision network that tells which of `systems` systems an image shows.
+    """A torchvision network that tells which of `systems` systems and `materials` materials an image shows.
 
-    The loss is a softmax over all systems whose target is shared among those shown (Mahajan et al., ECCV 2018, for
+    The loss is a softmax over all of them whose target is shared among those shown (Mahajan et al., ECCV 2018, for
     hashtags).
     """
 
-    def __init__(self, name: str, systems: int, *, lr: float, weight_decay: float, warmup: float = 0.02) -> None:
+    def __init__(
+        self, name: str, systems: int, materials: int, *, lr: float, weight_decay: float, warmup: float = 0.02
+    ) -> None:
         super().__init__()
         self.backbone = backbone(name, weights=None)
-        self.head = nn.Linear(self.backbone.feature_dim, systems)
+        self.head = nn.Linear(self.backbone.feature_dim, systems + materials)
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
 
     def forward(self, images: Tensor) -> Tensor:
@@ -38,7 +40,7 @@ class Pretraining(L.LightningModule):
         return features
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss; `train/hits` is the share of the systems shown that rank among as many guesses."""
+        """The loss; `train/hits` is the share of what is shown that rank among as many guesses."""
         images, present = batch
         logits, shown = self.head(self(images)), present.sum(1, keepdim=True)
         loss = F.cross_entropy(logits, present / shown)

@@ -39,7 +39,7 @@ class Pool(Generic[T]):
 
 
 class Artist:
-    """Draws images of `size` pixels with attractors of `systems`, everything from one random stream.
+    """Draws images of `size` pixels: attractors of `systems` over grounds of `materials`, from one random stream.
 
     `difficulty` from 0 (one large attractor in the middle, on a plain ground) to 1 (up to four, small, cut off, on a
     background as rich as they are): a network that is shown the latter first learns nothing for a long time.
@@ -47,43 +47,43 @@ class Artist:
     """
 
     def __init__(
-        self, systems: fractals.Systems, size: int, rng: np.random.Generator, difficulty: float = 1.0, pool: int = 512
+        self,
+        systems: fractals.Systems,
+        materials: noise.Materials,
+        size: int,
+        rng: np.random.Generator,
+        difficulty: float = 1.0,
+        pool: int = 512,
     ) -> None:
-        self.systems, self.size, self.rng, self.difficulty = systems, size, rng, difficulty
+        self.systems, self.materials = systems, materials
+        self.size, self.rng, self.difficulty = size, rng, difficulty
         self.clouds = Pool(self._cloud, pool, 8, rng)
-        self.fields = Pool(self._field, pool // 4, 8, rng)
+        self.grounds = Pool(self._ground, pool // 2, 4, rng)
 
     def _cloud(self) -> tuple[int, fractals.Floats]:
         index = int(self.rng.integers(len(self.systems)))
         return index, fractals.cloud(self.systems, index, self.rng)
 
-    def _field(self) -> fractals.Floats:
-        return noise.field(self.size, self.rng)
+    def _ground(self) -> tuple[int, noise.Floats]:
+        index = int(self.rng.integers(len(self.materials)))
+        return index, noise.field(self.materials, index, self.size, self.rng)
 
     def scene(self) -> tuple[Bytes, list[int]]:
-        """An image (3, size, size) of one to four attractors over a background, and their systems' numbers."""
-        palette = self._palette()
-        middle = palette[128]
-        palette = (middle + self.difficulty * (palette.astype(np.float32) - middle)).astype(np.uint8)
-        field = self.fields.take()
-        codes = ((field.T if self.rng.random() < 0.5 else field) * 255).astype(np.uint8)
-        image = np.ascontiguousarray(palette[codes].transpose(2, 0, 1))
+        """An image (3, size, size) of one to four attractors over a ground.
+
+        With it the numbers of their systems, then that of the ground's material, counted on from the last system.
+        """
+        material, field = self.grounds.take()
+        colours = noise.colours(self.materials, material, self.rng)
+        middle = colours[128]
+        colours = (middle + self.difficulty * (colours.astype(np.float32) - middle)).astype(np.uint8)
+        image = np.ascontiguousarray(colours[(field * 255).astype(np.uint8)].transpose(2, 0, 1))
         present = []
         for _ in range(1 + self.rng.integers(0, 1 + round(3 * self.difficulty))):
             index, points = self.clouds.take()
             present.append(index)
             self._put(image, points)
-        return self._blurred(image), present
-
-    def _palette(self) -> Bytes:
-        """(256, 3) colours of values from 0 to 1: one saturation, a run of hues, a run of brightness."""
-        rng, ramp = self.rng, np.linspace(0, 1, 256)
-        hue = 6 * (rng.random() + rng.uniform(-1, 1) * ramp)
-        low, high = rng.uniform(0.2, 1, 2)
-        value, saturation = low + (high - low) * ramp, rng.uniform(0, 1)
-        turn = (np.array([5, 3, 1])[:, None] + hue) % 6  # HSV to RGB in closed form
-        rgb = value * (1 - saturation * np.clip(np.minimum(turn, 4 - turn), 0, 1))
-        return np.asarray(rgb.T * 255, np.uint8)
+        return self._blurred(image), [*present, len(self.systems) + material]
 
     def _put(self, image: Bytes, points: fractals.Floats) -> None:
         """Draw an attractor at a random place; difficult ones are 0.25 to 0.75 of the image wide and may be cut off."""
@@ -98,7 +98,9 @@ class Artist:
         if len(hit):
             density = np.log1p(counts[hit])
             codes = (density * (255 / density.max())).astype(np.uint8)
-            image.reshape(3, -1)[:, hit] = self._palette()[codes].T
+            hue, run = rng.uniform(-1, 1, 2)
+            palette = noise.palette(hue, run, rng.uniform(0, 1), *rng.uniform(0.2, 1, 2))
+            image.reshape(3, -1)[:, hit] = palette[codes].T
 
     def _blurred(self, image: Bytes) -> Bytes:
         """Half of the images, softened by a binomial filter of three pixels."""
@@ -113,10 +115,11 @@ class Artist:
 class Stream(IterableDataset[Batch]):
     """`batches` batches of drawn images: a pure function of the seeds and the worker.
 
-    A batch is images (N, 3, size, size) in bytes, and which systems they show (N, S).
+    A batch is images (N, 3, size, size) in bytes, and which of S systems and M materials they show (N, S + M).
     """
 
     systems: fractals.Systems
+    materials: noise.Materials
     size: int
     batches: int
     batch_size: int
@@ -127,7 +130,8 @@ class Stream(IterableDataset[Batch]):
         """This worker's share of the batches."""
         worker = get_worker_info()
         index, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        artist = Artist(self.systems, self.size, np.random.default_rng([*self.seed, index]), self.difficulty)
+        rng = np.random.default_rng([*self.seed, index])
+        artist = Artist(self.systems, self.materials, self.size, rng, self.difficulty)
         for _ in range(index, self.batches, workers):
             yield self.batch(artist)
 
@@ -138,7 +142,7 @@ class Stream(IterableDataset[Batch]):
     def batch(self, artist: Artist) -> Batch:
         """One batch."""
         scenes = [artist.scene() for _ in range(self.batch_size)]
-        present = torch.zeros(len(scenes), len(self.systems))
+        present = torch.zeros(len(scenes), len(self.systems) + len(self.materials))
         for row, (_, indices) in enumerate(scenes):
             present[row, indices] = 1
         return torch.from_numpy(np.stack([image for image, _ in scenes])), present
