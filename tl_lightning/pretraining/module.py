@@ -22,8 +22,8 @@ INPUT = ImageInput(64, 64, 64, interpolation="bilinear", mean=(0.485, 0.456, 0.4
 class Pretraining(L.LightningModule):
     """A torchvision network that tells which of `systems` systems and `materials` materials an image shows.
 
-    The loss is a softmax over all of them whose target is shared among those shown (Mahajan et al., ECCV 2018, for
-    hashtags).
+    The loss is a softmax over the systems whose target is shared among those shown (Mahajan et al., ECCV 2018, for
+    hashtags), and another over the materials. One softmax over both learns the grounds alone.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class Pretraining(L.LightningModule):
     ) -> None:
         super().__init__()
         self.backbone = backbone(name, weights=None)
-        self.head = nn.Linear(self.backbone.feature_dim, systems + materials)
+        self.systems = nn.Linear(self.backbone.feature_dim, systems)
+        self.materials = nn.Linear(self.backbone.feature_dim, materials)
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
 
     def forward(self, images: Tensor) -> Tensor:
@@ -40,16 +41,20 @@ class Pretraining(L.LightningModule):
         return features
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss; `train/hits` is the share of what is shown that rank among as many guesses."""
+        """The loss; `train/hits` is the share of the systems shown that rank among as many guesses."""
         images, present = batch
-        logits, shown = self.head(self(images)), present.sum(1, keepdim=True)
-        loss = F.cross_entropy(logits, present / shown)
+        features = self(images)
+        shown = present[:, : self.systems.out_features]
+        logits, number = self.systems(features), shown.sum(1, keepdim=True)
+        telling = F.cross_entropy(logits, shown / number)
+        ground = F.cross_entropy(self.materials(features), present[:, self.systems.out_features :])
         guesses = logits.detach().argsort(1, descending=True)
-        among = torch.arange(present.shape[1], device=present.device) < shown
-        hits = (present.gather(1, guesses) * among).sum() / shown.sum()
-        for name, value in (("loss", loss.detach()), ("hits", hits)):
+        among = torch.arange(shown.shape[1], device=shown.device) < number
+        hits = (shown.gather(1, guesses) * among).sum() / number.sum()
+        values = {"loss": telling.detach(), "ground": ground.detach(), "hits": hits}
+        for name, value in values.items():
             self.log(f"train/{name}", value, on_step=True, on_epoch=True, batch_size=1, sync_dist=True)
-        return loss
+        return telling + ground
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW without decay on norms and biases; a short warm-up, then a cosine to nothing over the whole run."""

@@ -45,8 +45,8 @@ class Watch(Callback):
         place = trainer.current_epoch, trainer.max_epochs or 1
         log.info(
             f"epoch {place[0]:3d}  {data.size(*place)} px  difficulty {data.difficulty(*place):.2f}  "
-            f"loss {seen['train/loss_epoch']:.4f}  hits {seen['train/hits_epoch']:.4f}  "
-            f"{data.views / (time.perf_counter() - self._began):.0f} images/s"
+            + "".join(f"{name} {seen[f'train/{name}_epoch']:.4f}  " for name in ("loss", "ground", "hits"))
+            + f"{data.views / (time.perf_counter() - self._began):.0f} images/s"
         )
 
 
