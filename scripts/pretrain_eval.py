@@ -1,7 +1,7 @@
 """How well weights transfer, beside no pretraining: one table.
 
-python scripts/pretrain_eval.py --data DATA
-python scripts/pretrain_eval.py sign_digits --weights outputs/pretrain/TIME/weights.safetensors --data DATA
+python scripts/pretrain_eval.py outputs/pretrain/TIME/weights.safetensors --data DATA
+python scripts/pretrain_eval.py outputs/pretrain/TIME/weights.safetensors --targets digits
 
 Every line trains with `finetune_all` from the weights and from random ones, for as many epochs, and solves a head on
 the frozen network of each. DATA holds the folders sign_digits, cifar10_small and hymenoptera; digits come with the
@@ -51,10 +51,10 @@ class Job:
     seed: int
 
 
-def score(job: Job, data: Path | None, threads: int) -> float:
+def score(job: Job, data: Path) -> float:
     """Train, and give the accuracy of the last epoch: on the test images where there are some, else on val."""
     target = TARGETS[job.target]
-    words = ["data=digits"] if target.embedded else [f"data.root={data / job.target}"] if data else []
+    words = ["data=digits"] if target.embedded else [f"data.root={data / job.target}"]
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable, str(ROOT / "train.py"), "backbone=mobilenet_v2", f"backbone.weights={job.weights}",
@@ -62,8 +62,8 @@ def score(job: Job, data: Path | None, threads: int) -> float:
             f"seed={job.seed}", "trainer=cpu", "data.workers=0", "callbacks=none", "logger=none",
             f"hydra.run.dir={folder}/run", *words,
         ]  # fmt: skip
-        threading = {"OMP_NUM_THREADS": str(threads), "TL_CACHE": f"{folder}/cache"}
-        done = subprocess.run(command, env={**os.environ, **threading}, capture_output=True, text=True)
+        own = {"OMP_NUM_THREADS": "1", "TL_CACHE": f"{folder}/cache"}
+        done = subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
         metrics = json.loads(Path(folder, "run", "metrics.json").read_text())
@@ -73,13 +73,15 @@ def score(job: Job, data: Path | None, threads: int) -> float:
 def main() -> None:
     """Run all, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], default=[*TARGETS])
-    parser.add_argument("--weights", default="formula", help="those that ship with the package, or a file")
+    parser.add_argument("weights", help="a file")
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
     parser.add_argument("--beside", help="further weights for a column of their own, e.g. ImageNet's")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
     options = parser.parse_args()
+    if options.data is None and any(not TARGETS[t].embedded for t in options.targets):
+        parser.error("--data names the folder that holds the targets' folders")
     sources = {"null": "from scratch", options.weights: "pretrained"}
     if options.beside:
         sources[options.beside] = "beside"
@@ -89,7 +91,7 @@ def main() -> None:
         for target in options.targets:
             for strategy in ("finetune_all", "linear_probe"):
                 jobs = {w: [Job(target, w, strategy, seed) for seed in options.seeds] for w in sources}
-                waiting = {w: [pool.submit(score, job, options.data, 1) for job in each] for w, each in jobs.items()}
+                waiting = {w: [pool.submit(score, job, options.data) for job in each] for w, each in jobs.items()}
                 scores = {w: [100 * f.result() for f in each] for w, each in waiting.items()}
                 cells = [f"{mean(s):.1f} ({min(s):.1f}-{max(s):.1f})" for s in scores.values()]
                 gain = mean(scores[options.weights]) - mean(scores["null"])

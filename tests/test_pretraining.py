@@ -2,6 +2,8 @@
 
 import colorsys
 import dataclasses
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.models import mobilenet_v2
 
+from tests.commands import QUICK, REPO, refused, tl
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
 from tl_lightning.pretraining import fractals, noise
 from tl_lightning.pretraining.data import DrawnImages
@@ -194,3 +197,43 @@ def test_the_file_is_torchvision_s_network(tmp_path):
     with torch.no_grad():
         ours, theirs = module.backbone.eval()(x), plain.eval()(x)
     assert (ours - theirs).norm() < 3e-2 * ours.norm()
+
+
+PRETRAIN = (sys.executable, str(REPO / "scripts" / "pretrain.py"))
+DRAWN = [
+    "data.systems=8",
+    "data.materials=4",
+    "data.views=32",
+    "data.batch_size=8",
+    "data.sizes=[32,40]",
+    "trainer.accelerator=cpu",
+]
+
+
+def test_pretraining_on_two_processes_and_training_from_its_file(photos, tmp_path):
+    options = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=2", "hydra.run.dir=drawn"]
+    result = tl(*DRAWN, *options, cwd=tmp_path, program=PRETRAIN)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("epoch")] == [
+        ["epoch", "0"],
+        ["epoch", "1"],
+    ]
+    file = result.stdout.strip().splitlines()[-1]
+    assert Path(file) == tmp_path / "drawn" / "weights.safetensors"
+    assert list((tmp_path / "drawn" / "tensorboard").iterdir())
+    after = tl(*QUICK[3:], "backbone=mobilenet_v2", f"backbone.weights={file}", f"data.root={photos}", cwd=tmp_path)
+    assert after.returncode == 0, after.stderr
+    assert "40 px" in after.stdout  # those that the weights were last trained on
+    rates = [line.split("│")[4].strip() for line in after.stdout.splitlines() if "│ stage" in line]
+    assert rates == ["1.0e-03"] * 4  # drawn images taught nothing that full rates would destroy
+    assert "forgetting" not in after.stdout
+
+
+def test_pretraining_on_bad_input(tmp_path):
+    def refuse(*words):
+        return tl(*DRAWN, "trainer.devices=1", *words, cwd=tmp_path, program=PRETRAIN)
+
+    refused(refuse("data.late=2"), "data.late=2")
+    refused(refuse("data.views=4"), "data.views=4", "data.batch_size=8")
+    refused(refuse("model.name=nothing"), "nothing")
+    refused(refuse("resume=nowhere"), "resume=nowhere cannot be resumed")

@@ -23,7 +23,7 @@ class Pretraining(L.LightningModule):
     """A torchvision network that tells which of `systems` systems and `materials` materials an image shows.
 
     The loss is a softmax over the systems whose target is shared among those shown (Mahajan et al., ECCV 2018, for
-    hashtags), and another over the materials. One softmax over both learns the grounds alone.
+    hashtags), and another over the materials.
     """
 
     def __init__(

@@ -24,6 +24,7 @@ from tl_lightning.pretraining.module import Pretraining, recalibrate
 from tl_lightning.pretraining.watch import Watch
 from tl_lightning.runs.build import instantiate, refusing
 from tl_lightning.runs.ranks import following
+from tl_lightning.runs.resume import take_over
 from tl_lightning.runs.train import fit, quiet, shared_threads
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def pretrain(cfg: DictConfig) -> Path:
         )
         log.info(f"run       {run}")
     with following(run, "pretrain"), shared_threads(trainer):
-        fit(trainer, module, data, run, checkpoint)
+        fit(trainer, module, data, run, checkpoint, "scripts/pretrain.py")
     path = run / "weights.safetensors"
     if trainer.is_global_zero:
         write(path, cfg, module, data)
@@ -88,13 +89,7 @@ def _resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str
         raise UserError(f"resume={run} cannot be resumed: {last.relative_to(run)} is missing there")
     saved = OmegaConf.load(run / "config.yaml")
     assert isinstance(saved, DictConfig)
-    free = ("trainer.accelerator", "trainer.precision", "data.workers")
-    for key in (o.lstrip("+~").partition("=")[0] for o in overrides):
-        if key in ("resume", "debug") or key.startswith("hydra."):
-            continue
-        if key not in free:
-            raise UserError(f"a resumed pretraining keeps its {key}: only {', '.join(free)} may change")
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    take_over(saved, cfg, overrides, ("trainer.accelerator", "trainer.precision", "data.workers"))
     saved.run_dir = str(run)
     return saved, str(last)
 

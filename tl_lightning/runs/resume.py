@@ -38,12 +38,7 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]
     check(run)
     saved = OmegaConf.load(run / "config.yaml")
     assert isinstance(saved, DictConfig)
-    for key in (o.lstrip("+~").partition("=")[0] for o in overrides):
-        if key in ("resume", "debug") or key.startswith("hydra."):
-            continue
-        if key not in _FREE:
-            raise UserError(f"a resumed run keeps its {key}: only {', '.join(_FREE)} may change")
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    take_over(saved, cfg, overrides, _FREE)
     saved.resume = saved.run_dir = str(run)
     saved.data.splits = str(run / "splits.csv")
     done = _epochs_done(run)
@@ -52,6 +47,16 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]
     _forget(run / "metrics.csv", done)
     log.info(f"resuming  {run} after {done} epochs")
     return saved, str(_checkpoint(run))
+
+
+def take_over(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str], free: Sequence[str]) -> None:
+    """Put what this command line says of the `free` keys into a saved configuration; UserError if it says more."""
+    for key in (o.lstrip("+~").partition("=")[0] for o in overrides):
+        if key in ("resume", "debug") or key.startswith("hydra."):
+            continue
+        if key not in free:
+            raise UserError(f"a resumed run keeps its {key}: only {', '.join(free)} may change")
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
 
 
 def check(run: Path) -> None:

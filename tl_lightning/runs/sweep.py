@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
-
-log = logging.getLogger(__name__)
 
 _SCORES = {"val/accuracy": "accuracy", "val/macro_f1": "macro-F1", "test/accuracy": "test", "seconds/total": "seconds"}
 

@@ -21,7 +21,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from tl_lightning.features import solve
-from tl_lightning.module import TransferModule
 from tl_lightning.runs import record
 from tl_lightning.runs.build import Parts, build
 from tl_lightning.runs.ranks import following
@@ -47,13 +46,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         _introduce(cfg, parts)
     with following(run), shared_threads(parts.trainer):
         loaders = _prepare(parts, checkpoint)
-        began = time.perf_counter()
-        if parts.module.plan.phases:
-            fit(parts.trainer, parts.module, loaders, run, checkpoint)
-        seconds = {"seconds/fit": time.perf_counter() - began}
+        learns = bool(parts.module.plan.phases)
+        seconds = fit(parts.trainer, parts.module, loaders, run, checkpoint) if learns else 0.0
         metrics = {
             **_scores(parts, loaders),
-            **seconds,
+            "seconds/fit": seconds,
             "seconds/total": time.perf_counter() - started,
             **_facts(parts),
         }
@@ -97,16 +94,25 @@ def _prepare(parts: Parts, checkpoint: str | None) -> L.LightningDataModule:
 
 
 def fit(
-    trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, run: Path, checkpoint: str | None
-) -> None:
-    """Lightning's fit, from a checkpoint if there is one; KeyboardInterrupt with the way on when stopped by hand."""
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    run: Path,
+    checkpoint: str | None,
+    script: str = "train.py",
+) -> float:
+    """Lightning's fit, from a checkpoint if there is one; gives the seconds it took.
+
+    Stopped by hand it raises KeyboardInterrupt with the `script` and the folder to go on with.
+    """
+    began = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         kept = (run / "checkpoints" / "last.ckpt").is_file()
-        script = "train.py" if isinstance(module, TransferModule) else "scripts/pretrain.py"
         way = f"go on with: python {script} resume={run}" if kept else "no epoch was finished to go on from"
         raise KeyboardInterrupt(f"stopped by hand; {way}") from stop  # an interrupt ends a sweep, too
+    return time.perf_counter() - began
 
 
 def _scores(parts: Parts, loaders: L.LightningDataModule) -> dict[str, float]:
@@ -152,6 +158,7 @@ def quiet() -> None:
     for noise in (
         "does not have many workers",  # the loader knows the cores at hand
         "LeafSpec",
+        "`IterableDataset` has `__len__` defined",  # each worker knows its share
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
         "is smaller than the logging interval",  # epochs are logged whatever their length
         "Glyph .* missing",  # class names in scripts that matplotlib's font has not
