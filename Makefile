@@ -16,8 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
-demo: install ## Train on the embedded digits: about two minutes on two cores
-	$(BIN)/python train.py
+demo: install ## Train on the embedded digits, pretrained and from scratch: about two minutes on two cores
+	$(BIN)/python train.py -m backbone.weights=formula,null backbone.image_size=48 trainer.max_epochs=5
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest

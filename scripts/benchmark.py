@@ -6,7 +6,7 @@ python scripts/benchmark.py --data hymenoptera --weights mobilenet_v2.safetensor
 Every contestant is a process of its own, timed from outside: seconds of the whole process, of the work after imports,
 peak memory, validation accuracy of the last epoch (mean and range over `--repeats` seeds). Ratios are of medians. A
 contestant that would take too long runs the epochs in brackets, and the time of its work is scaled to the whole.
-`loader`, `folding`, `threads`, `growth` and `gpu` are those of benchmark_data.py.
+`loader`, `folding`, `small`, `threads`, `growth` and `gpu` are those of benchmark_data.py.
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ def main() -> None:
     others = {
         "loader": lambda: benchmark_data.loader(Path(args.data)),
         "folding": benchmark_data.folding,
+        "small": benchmark_data.small,
         "threads": lambda: benchmark_data.threads(Path(args.data), args.weights),
     }
     if shutil.which("nvidia-smi"):

@@ -12,6 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +133,6 @@ def threads(data: Path, weights: str) -> None:
 
 def folding() -> None:
     """A training step at 224 px, forwards and backwards, with BatchNorm run by torch and folded into convolutions."""
-    from contextlib import nullcontext
-
     import tl_lightning.backbones.torchvision as library  # first: torchvision beside a CPU build of torch
 
     import torch  # isort: skip
@@ -142,16 +143,41 @@ def folding() -> None:
     for name, batch in (("mobilenet_v2", 32), ("efficientnet_b0", 32), ("resnet18", 32), ("resnet50", 16)):
         network = library.backbone(name, None, 224).eval().to(memory_format=torch.channels_last)
         images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-        seconds: list[list[float]] = [[], []]
-        for _ in range(6):
-            for times, way in zip(seconds, (nullcontext, Folding(network.net).active), strict=True):
-                network.zero_grad()
-                began = time.perf_counter()
-                with way():
-                    network(images).square().mean().backward()
-                times.append(time.perf_counter() - began)
-        plain, folded = (statistics.median(times[1:]) for times in seconds)
+        step = partial(_step, network, images)
+        plain, folded = _in_turn(step, partial(step, Folding(network.net).active))
         print(f"| `{name}`, {batch} | {plain:.2f} s | {folded:.2f} s | {plain / folded:.2f}x |", flush=True)
+
+
+def small() -> None:
+    """A training step of MobileNetV2 on small images, its depthwise convolutions as torch's own and as ours."""
+    from tl_lightning.backbones.depthwise import quicken  # first: torchvision beside a CPU build of torch
+
+    import torch  # isort: skip
+    from torchvision.models import mobilenet_v2
+
+    print("\n### small\n\n| pixels, batch of 64 | torch's convolutions | ours | faster |\n|---|---|---|---|")
+    plain, quick = (mobilenet_v2().to(memory_format=torch.channels_last) for _ in range(2))
+    quicken(quick)
+    for size in (32, 48, 64, 96):
+        images = torch.randn(64, 3, size, size).contiguous(memory_format=torch.channels_last)
+        before, after = _in_turn(partial(_step, plain, images), partial(_step, quick, images))
+        print(f"| {size} | {before:.2f} s | {after:.2f} s | {before / after:.2f}x |", flush=True)
+
+
+def _step(network: Any, images: Any, way: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    with way():
+        network(images).square().mean().backward()
+
+
+def _in_turn(*steps: Callable[[], None]) -> list[float]:
+    """Seconds of each step, medians of five turns after one to warm up."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for _ in range(6):
+        for times, step in zip(seconds, steps, strict=True):
+            began = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - began)
+    return [statistics.median(times[1:]) for times in seconds]
 
 
 def gpu(data: Path) -> None:

@@ -11,7 +11,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.runs.cli import choices
 
 SMALL = {"inception_v3": 96}
-NAMES = [n for n in choices("backbone") if not n.endswith("_scratch")]
+NAMES = [n for n in choices("backbone") if not n.endswith("_formula")]
 CASES = [(n, "pooled") for n in NAMES] + [("vgg16", "fc"), ("vgg19_bn", "fc")]
 # Deep networks of one family run the same table as the smallest: contract on all, gradients on these.
 ONE_PER_FAMILY = [("vgg16", "pooled"), ("vgg16", "fc"), ("resnet18", "pooled"), ("inception_v3", "pooled"),

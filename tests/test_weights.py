@@ -4,9 +4,11 @@ import urllib.error
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torchvision.models import get_model, mobilenet_v2, resnet18
 
+from tl_lightning.backbones import formula
 from tl_lightning.backbones.torchvision import backbone
 from tl_lightning.errors import UserError
 
@@ -96,8 +98,42 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(UserError, match=r"cannot be downloaded .*backbone.weights=PATH.*backbone.weights=null"):
+    with pytest.raises(UserError, match=r"cannot be downloaded .*backbone.weights=PATH.*backbone=mobilenet_v2_formula"):
         backbone("resnet18")
+
+
+def test_weights_that_ship_with_the_package_are_what_the_file_holds():
+    network = backbone("mobilenet_v2", "formula")
+    path = formula.FOLDER / "mobilenet_v2_formula.safetensors"
+    with safe_open(path, "pt") as file:
+        facts = file.metadata()
+        key = "features.1.conv.0.0.weight"
+        torch.testing.assert_close(network.net.get_parameter(key), file.get_tensor(key).float())
+    assert {"network", "recipe", "views", "seed", "commit", "licence"} <= set(facts)
+    assert network.input.size == network.input.eval_size == int(facts["size"])
+    assert network.pretrained and not network.gentle  # drawn images say less than photographs: all of it may move
+    assert path.stat().st_size < 6e6
+    assert backbone("mobilenet_v2", "formula", 48).input.size == 48
+
+
+def test_shipped_weights_that_were_altered_are_refused(tmp_path, monkeypatch):
+    name = "mobilenet_v2_formula.safetensors"
+    altered = bytearray((formula.FOLDER / name).read_bytes())
+    altered[-1] ^= 1
+    (tmp_path / name).write_bytes(altered)
+    monkeypatch.setattr(formula, "FOLDER", tmp_path)
+    with pytest.raises(UserError, match=r"formula.safetensors is not the file that was shipped .*install .* again"):
+        backbone("mobilenet_v2", "formula")
+    (tmp_path / name).unlink()
+    with pytest.raises(UserError, match=r"formula.safetensors is missing: install .* again"):
+        backbone("mobilenet_v2", "formula")
+
+
+def test_formula_weights_of_a_network_that_has_none():
+    with pytest.raises(UserError, match=r"resnet50 has no weights 'formula': the package ships them for mobilenet_v2"):
+        backbone("resnet50", "formula")
+    with pytest.raises(UserError, match=r"mobilenet_v2 has no weights 'formulas': did you mean formula"):
+        backbone("mobilenet_v2", "formulas")
 
 
 def test_named_weights_come_from_torchvisions_cache_without_a_network(monkeypatch):

@@ -1,10 +1,36 @@
-"""Weights pretrained on images drawn by formula, as scripts/pretrain.py writes them."""
+"""Weights pretrained on images drawn by formula: those that the package ships, and scripts/pretrain.py's files."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+
+from tl_lightning.errors import UserError
+
+NAME = "formula"  # backbone.weights=formula
+FOLDER = Path(__file__).parents[1] / "weights"
+# sha256 of FOLDER/MODEL_formula.safetensors
+DIGESTS = {"mobilenet_v2": "0" * 64}
+
+
+def shipped(model: str) -> Path:
+    """The package's file for a torchvision model, its digest checked.
+
+    Raises UserError where there is none for the model, or the file is missing or not the one that was shipped.
+    """
+    if model not in DIGESTS:
+        raise UserError(f"{model} has no weights '{NAME}': the package ships them for {', '.join(DIGESTS)}")
+    path = FOLDER / f"{model}_{NAME}.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: install tl_lightning again")
+    if sha256(path.read_bytes()).hexdigest() != DIGESTS[model]:
+        raise UserError(
+            f"{path} is not the file that was shipped (its SHA-256 differs): install tl_lightning again, or name a "
+            "file of your own with backbone.weights=PATH"
+        )
+    return path
 
 
 def size(path: Path | None) -> int | None:

@@ -16,6 +16,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from tl_lightning.backbones import formula
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone, Stage, pool_map
+from tl_lightning.backbones.depthwise import quicken
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 
@@ -202,7 +203,8 @@ def backbone(
 ) -> Backbone:
     """A torchvision network as a Backbone.
 
-    `weights`: a name of torchvision's for this model, a local .safetensors or .pth file, or None for random ones.
+    `weights`: a name of torchvision's for this model, "formula" for those that the package ships, a local .safetensors
+    or .pth file, or None for random ones.
     `image_size` replaces the pixels that the weights were trained on. Raises UserError for anything unknown.
     """
     family = family_of(name, features)
@@ -216,12 +218,12 @@ def backbone(
     if name.startswith("vit"):
         options["image_size"] = image.size
         if image.size % int(name.rsplit("_", 1)[1]):
-            raise UserError(
-                f"image_size={image.size}: {name} takes multiples of its patch, {name.rsplit('_', 1)[1]} pixels"
-            )
+            patch = name.rsplit("_", 1)[1]
+            raise UserError(f"image_size={image.size}: {name} takes multiples of its patch, {patch} pixels")
     if name.startswith("inception"):
         options["init_weights"] = weights is None  # slow, and overwritten when weights are loaded
     net = get_model(name, weights=None, **options)
+    quicken(net)
     head = net.get_submodule(family.head)
     feature_dim = family.width or head.in_features
     for part in family.unused:

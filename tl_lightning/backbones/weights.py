@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
+from tl_lightning.backbones import formula
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
 
@@ -40,12 +41,14 @@ def find(name: str, weights: str | None) -> tuple[WeightsEnum, Path | None]:
         return entries.DEFAULT, None
     if not isinstance(weights, str):
         raise UserError(f"backbone.weights={weights} must be a name, a file or null")
+    if weights == formula.NAME:
+        return entries.DEFAULT, formula.shipped(name)
     if weights.endswith(_SUFFIXES):
         path = Path(weights).expanduser()
         if not path.is_file():
             raise UserError(f"weights file {path} does not exist")
         return entries.DEFAULT, path
-    known = list(entries.__members__)
+    known = [*entries.__members__, *([formula.NAME] if name in formula.DIGESTS else [])]
     if weights not in known:
         raise UserError(
             f"{name} has no weights '{weights}': {nearest(weights, known)}; or give a local file "
@@ -85,7 +88,8 @@ def _download(entry: WeightsEnum) -> Mapping[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"weights {entry} cannot be downloaded from {entry.url} ({error}): put the file at {target}, name a local "
-            "file with backbone.weights=PATH, or take random weights with backbone.weights=null"
+            "file with backbone.weights=PATH, or take a backbone whose weights come with the package: "
+            f"backbone={' or '.join(f'{model}_{formula.NAME}' for model in formula.DIGESTS)}"
         ) from error
     return state
 

@@ -58,7 +58,7 @@ class Artist:
         self.systems, self.materials = systems, materials
         self.size, self.rng, self.difficulty = size, rng, difficulty
         self.clouds = Pool(self._cloud, pool, 8, rng)
-        self.grounds = Pool(self._ground, pool // 2, 4, rng)
+        self.grounds = Pool(self._ground, pool, 16, rng)
 
     def _cloud(self) -> tuple[int, fractals.Floats]:
         index = int(self.rng.integers(len(self.systems)))
@@ -69,10 +69,7 @@ class Artist:
         return index, noise.field(self.materials, index, self.size, self.rng)
 
     def scene(self) -> tuple[Bytes, list[int]]:
-        """An image (3, size, size) of one to four attractors over a ground.
-
-        With it the numbers of their systems, then that of the ground's material, counted on from the last system.
-        """
+        """An image (3, size, size) of one to four attractors over a ground, and the numbers of their systems."""
         material, field = self.grounds.take()
         colours = noise.colours(self.materials, material, self.rng)
         middle = colours[128]
@@ -81,11 +78,12 @@ class Artist:
         present = []
         for _ in range(1 + self.rng.integers(0, 1 + round(3 * self.difficulty))):
             index, points = self.clouds.take()
+            surface, field = self.grounds.take()
             present.append(index)
-            self._put(image, points)
-        return self._blurred(image), [*present, len(self.systems) + material]
+            self._put(image, points, surface, field)
+        return self._softened(image), present
 
-    def _put(self, image: Bytes, points: fractals.Floats) -> None:
+    def _put(self, image: Bytes, points: fractals.Floats, surface: int, field: fractals.Floats) -> None:
         """Draw an attractor at a random place; difficult ones are 0.25 to 0.75 of the image wide and may be cut off."""
         rng, size, d = self.rng, self.size, self.difficulty
         width = rng.uniform(0.7 - 0.45 * d, 1 - 0.25 * d) * size
@@ -97,15 +95,19 @@ class Artist:
         hit = counts.nonzero()[0]
         if len(hit):
             density = np.log1p(counts[hit])
-            codes = (density * (255 / density.max())).astype(np.uint8)
-            hue, run = rng.uniform(-1, 1, 2)
-            palette = noise.palette(hue, run, rng.uniform(0, 1), *rng.uniform(0.2, 1, 2))
-            image.reshape(3, -1)[:, hit] = palette[codes].T
+            relief = density / density.max()
+            grain = field.ravel()[hit]
+            codes = (255 * (relief + d * rng.random() * (grain - relief))).astype(np.uint8)
+            image.reshape(3, -1)[:, hit] = noise.colours(self.materials, surface, rng)[codes].T
 
-    def _blurred(self, image: Bytes) -> Bytes:
-        """Half of the images, softened by a binomial filter of three pixels."""
-        if self.rng.random() < 0.5:
+    def _softened(self, image: Bytes) -> Bytes:
+        """Two thirds of the images less sharp: halved and doubled again, or through a binomial filter of 3 pixels."""
+        kind = self.rng.integers(3)
+        if kind == 0:
             return image
+        if kind == 1:
+            half = image.reshape(3, self.size // 2, 2, self.size // 2, 2).mean((2, 4)).astype(np.uint8)
+            image = half.repeat(2, 1).repeat(2, 2)
         wide = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge").astype(np.uint16)
         wide = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
         return np.asarray((wide[..., :-2] + 2 * wide[..., 1:-1] + wide[..., 2:]) // 16, np.uint8)
@@ -115,7 +117,7 @@ class Artist:
 class Stream(IterableDataset[Batch]):
     """`batches` batches of drawn images: a pure function of the seeds and the worker.
 
-    A batch is images (N, 3, size, size) in bytes, and which of S systems and M materials they show (N, S + M).
+    A batch is images (N, 3, size, size) in bytes, and which of S systems they show (N, S).
     """
 
     systems: fractals.Systems
@@ -142,7 +144,7 @@ class Stream(IterableDataset[Batch]):
     def batch(self, artist: Artist) -> Batch:
         """One batch."""
         scenes = [artist.scene() for _ in range(self.batch_size)]
-        present = torch.zeros(len(scenes), len(self.systems) + len(self.materials))
-        for row, (_, indices) in enumerate(scenes):
-            present[row, indices] = 1
-        return torch.from_numpy(np.stack([image for image, _ in scenes])), present
+        shown = torch.zeros(len(scenes), len(self.systems))
+        for row, (_, present) in enumerate(scenes):
+            shown[row, present] = 1
+        return torch.from_numpy(np.stack([image for image, _ in scenes])), shown

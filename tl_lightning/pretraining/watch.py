@@ -45,7 +45,7 @@ class Watch(Callback):
         place = trainer.current_epoch, trainer.max_epochs or 1
         log.info(
             f"epoch {place[0]:3d}  {data.size(*place)} px  difficulty {data.difficulty(*place):.2f}  "
-            + "".join(f"{name} {seen[f'train/{name}_epoch']:.4f}  " for name in ("loss", "ground", "hits"))
+            + "".join(f"{name} {seen[f'train/{name}_epoch']:.4f}  " for name in ("loss", "description", "hits"))
             + f"{data.views / (time.perf_counter() - self._began):.0f} images/s"
         )
 
