@@ -60,6 +60,8 @@ def pretrain(cfg: DictConfig) -> Path:
         fit(trainer, module, data, run, checkpoint, "scripts/pretrain.py")
     path = run / "weights.safetensors"
     if trainer.is_global_zero:
+        kept = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+        module.load_state_dict(kept["state_dict"])  # averaged: also where a run is resumed that had come to its end
         write(path, cfg, module, data)
         log.info(str(path))
     return path
