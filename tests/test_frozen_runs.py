@@ -135,3 +135,14 @@ def test_bad_choices_of_what_is_kept(wrong, configure):
     key, value = wrong.split("=")
     with pytest.raises(UserError, match=rf"{key}={value} is unknown: use "):
         build(configure(*SMALL, wrong))
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"), [("null", "keep their random weights"), ("formula", "keep what drawn images taught them")]
+)
+def test_frozen_stages_that_know_little_are_warned_of(weights, said, configure, caplog):
+    cfg = configure("backbone=mobilenet_v2_formula", f"backbone.weights={weights}", "strategy=linear_probe",
+                    "backbone.image_size=32", "data.val_fraction=0.25")  # fmt: skip
+    with caplog.at_level("WARNING"):
+        train(cfg)
+    assert f"frozen stages {said}: strategy=finetune_all trains them all" in caplog.text

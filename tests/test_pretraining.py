@@ -169,6 +169,7 @@ def test_pretraining_on_two_processes_and_training_from_its_file(photos, tmp_pat
     assert held(tmp_path / "killed" / "weights.safetensors") == written
     after = tl(*QUICK[3:], "backbone=mobilenet_v2", f"backbone.weights={file}", f"data.root={photos}", cwd=tmp_path)
     assert after.returncode == 0, after.stderr
+    assert "(drawn images; where ImageNet weights may be had, they know photographs better)" in after.stdout
     assert "40 px" in after.stdout  # those that the weights were last trained on
     rates = [line.split("│")[4].strip() for line in after.stdout.splitlines() if "│ stage" in line]
     assert rates == ["1.0e-03"] * 4  # drawn images taught nothing that full rates would destroy

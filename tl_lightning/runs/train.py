@@ -172,6 +172,8 @@ def _introduce(cfg: DictConfig, parts: Parts) -> None:
     skipped = f", {len(folder.skipped)} unreadable skipped" if folder.skipped else ""
     log.info(f"data      {folder.root}: {len(folder.classes)} classes, {counts}{skipped}")
     weights = f"weights {cfg.backbone.weights}" if backbone.pretrained else "random weights: nothing is transferred"
+    if backbone.pretrained and not backbone.gentle:
+        weights += " (drawn images; where ImageNet weights may be had, they know photographs better)"
     train_size, eval_size = backbone.input.size, backbone.input.eval_size
     pixels = f"{train_size} px" + (f", evaluated at {eval_size}" if eval_size != train_size else "")
     log.info(f"backbone  {cfg.backbone.name}, {weights}, {pixels}")
@@ -179,8 +181,9 @@ def _introduce(cfg: DictConfig, parts: Parts) -> None:
     waiting, number = os.environ.get("OMP_WAIT_POLICY", "their own").lower(), torch.get_num_threads()
     threads = f"{number} thread{'s' * (number > 1)}"
     log.info(f"machine   {parts.trainer.strategy.root_device}, {threads} ({waiting} waiting)")
-    if not backbone.pretrained and not all(parts.module.plan.learns_ever(s) for s in backbone.stage_names):
-        log.warning("frozen stages keep their random weights: strategy=finetune_all trains them all")
+    if not backbone.gentle and not all(parts.module.plan.learns_ever(s) for s in backbone.stage_names):
+        kept = "what drawn images taught them" if backbone.pretrained else "their random weights"
+        log.warning(f"frozen stages keep {kept}: strategy=finetune_all trains them all")
     log.info(f"run       {cfg.run_dir}")
 
 
