@@ -83,7 +83,7 @@ def test_bad_folders_and_values(photos, tmp_path):
     refused(tl(*quick, "trainer.max_epochs=two", cwd=tmp_path), "trainer.max_epochs")
     download = tl(*quick, "backbone.weights=DEFAULT", "hydra.run.dir=refused", cwd=tmp_path)
     download.stderr = download.stderr.strip().splitlines()[-1]  # torch says first what it downloads
-    refused(download, "cannot be downloaded", "put the file at", "backbone.weights=null")
+    refused(download, "cannot be downloaded", "put the file at", "backbone=mobilenet_v2_formula")
     assert not (tmp_path / "refused").exists()  # a refused run leaves no folder
     refused(tl(*quick, "head.dropout=2", cwd=tmp_path), "head: dropout probability")
     refused(tl(*quick, "trainer.precision=fp17", cwd=tmp_path), "trainer:", "fp17")
