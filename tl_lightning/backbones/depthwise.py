@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class SmallMapConv2d(nn.Conv2d):
     """A convolution that pads small maps itself where it learns on a CPU; the same output and gradients.
 
-    oneDNN has no kernel for the weights' gradient of a depthwise convolution whose padding is as large as the map, and
-    its reference takes 20 to 40 times as long (24 ms against 0.6 ms for 64 maps of 960 channels on 2 x 2 pixels): a
-    sixth of a step of MobileNetV2 on images of 64 pixels.
+    oneDNN has no kernel for the weights' gradient of a depthwise convolution on maps of one or two pixels, and its
+    reference takes 20 to 40 times as long as the same work on maps that were padded before: half of a step of
+    MobileNetV2 on images of 32 pixels (scripts/benchmark.py small).
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
