@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def _pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
+def pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
     """(parent, name of a convolution, name of the BatchNorm that takes its output).
 
     Siblings in the order in which they were registered: that they run in it holds for the networks of this package,
@@ -29,7 +29,7 @@ def _pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
 
 def fold(net: nn.Module) -> None:
     """Put every BatchNorm into the convolution before it, for good: for inference alone."""
-    for parent, conv, norm in _pairs(net):
+    for parent, conv, norm in pairs(net):
         setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
         setattr(parent, norm, nn.Identity())
 
@@ -42,7 +42,7 @@ class Folding:
     """
 
     def __init__(self, net: nn.Module) -> None:
-        found = [(getattr(parent, conv), getattr(parent, norm)) for parent, conv, norm in _pairs(net)]
+        found = [(getattr(parent, conv), getattr(parent, norm)) for parent, conv, norm in pairs(net)]
         # made once: the compiler knows a function again by its identity
         self.pairs = [(conv, norm, partial(_scaled, conv, norm)) for conv, norm in found]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import pairwise
 
 import lightning as L
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from tl_lightning.backbones.folding import pairs
 from tl_lightning.backbones.torchvision import backbone
 from tl_lightning.inputs import ImageInput
 from tl_lightning.pretraining.description import LENGTH, describe
@@ -84,13 +84,12 @@ def level(net: nn.Module, size: float = 0.25) -> None:
     twentieth of the projections', so that they are lost in noise at rates where the projections have hardly moved; of
     one size, all layers learn at one relative rate (You et al., LAMB, ICLR 2020, reach it by scaling the steps).
     """
-    for parent in net.modules():
-        for conv, norm in pairwise(parent.children()):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                scale = size / conv.weight.square().mean().sqrt()
-                conv.weight.mul_(scale)
-                norm.running_mean.mul_(scale)  # type: ignore[union-attr]
-                norm.running_var.mul_(scale.square())  # type: ignore[union-attr]
+    for parent, before, after in pairs(net):
+        conv, norm = getattr(parent, before), getattr(parent, after)
+        scale = size / conv.weight.square().mean().sqrt()
+        conv.weight.mul_(scale)
+        norm.running_mean.mul_(scale)
+        norm.running_var.mul_(scale.square())
 
 
 @torch.no_grad()
