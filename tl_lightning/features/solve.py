@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tl_lightning.errors import UserError
+from tl_lightning.transferability.ridge import Reduced, reduce, ridge
 
-PENALTIES = 25
 # Of the logistic loss, against 1 of the squared one: p (1 - p) averaged over images that are mostly fitted. Measured:
 # the penalty x 0.1 was within half a point of the best of 1 to 1e-4 on 2 and 10 classes, 10 to 400 images each.
 _CURVATURE = 0.1
-_CHUNK = 8192  # rows that are standardised at once
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,8 @@ class Solution:
     steps: int
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """Standardised rows in the basis of their principal axes: `z` (N, r) for eigenvalues `s` (r,) of weighted z'z.
-
-    A linear map of `z` is one of the features: `back` (r, D) and `mean` (D,) lead there.
-    """
-
-    z: Tensor
-    s: Tensor
-    back: Tensor
-    mean: Tensor
-
-
 def solve(rows: np.ndarray, labels: np.ndarray, classes: int, class_weights: Tensor | None = None) -> Solution:
-    """Multinomial logistic regression on standardised features (N, D), its penalty chosen by leave-one-out.
+    """Multinomial logistic regression on features (N, D), its penalty chosen by leave-one-out.
 
     Ridge regression on one-hot targets gives the error of every image left out in closed form (the PRESS statistic,
     Allen 1974), for 25 penalties from one eigendecomposition; the best penalty, times the curvature that the logistic
@@ -57,53 +43,10 @@ def solve(rows: np.ndarray, labels: np.ndarray, classes: int, class_weights: Ten
     w = torch.ones(len(y), dtype=torch.float64) if class_weights is None else class_weights.double().cpu()[y]
     reduced = reduce(rows, w)
     onehot = F.one_hot(y, classes).double()
-    penalty, beta, accuracy = ridge(reduced, onehot, w)
-    beta, bias, steps = logistic(reduced, y, w, _CURVATURE * penalty, beta)
+    fit = ridge(reduced, onehot, w)
+    beta, bias, steps = logistic(reduced, y, w, _CURVATURE * fit.penalty, fit.coefficients)
     weight = beta.T @ reduced.back
-    return Solution(weight.float(), (bias - weight @ reduced.mean).float(), penalty, accuracy, steps)
-
-
-def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
-    """Rows (N, D) standardised by weighted mean and deviation, and rotated; what never varies is left out."""
-    n, d = rows.shape
-    parts = [slice(a, min(a + _CHUNK, n)) for a in range(0, n, _CHUNK)]
-
-    def chunk(part: slice) -> Tensor:
-        return torch.from_numpy(np.asarray(rows[part], np.float64))
-
-    mean = torch.stack([w[p] @ chunk(p) for p in parts]).sum(0) / w.sum()
-    variance = torch.stack([w[p] @ (chunk(p) - mean) ** 2 for p in parts]).sum(0) / w.sum()
-    scale = torch.where(variance > 1e-12 * variance.max(), variance, torch.inf).rsqrt()  # 0 for what never varies
-    root = w.sqrt()[:, None]
-    if n > d:
-        gram = torch.stack([(a := root[p] * (chunk(p) - mean) * scale).T @ a for p in parts]).sum(0)
-        s, axes = torch.linalg.eigh(gram)
-    else:
-        a = root * (chunk(slice(0, n)) - mean) * scale
-        s, left = torch.linalg.eigh(a @ a.T)
-        axes = a.T @ left / s.clamp(min=1e-300).sqrt()
-    live = s > 1e-10 * s.max()
-    back = (axes[:, live] * scale[:, None]).T
-    z = torch.cat([(chunk(p) - mean) @ back.T for p in parts])
-    return Reduced(z, s[live], back, mean)
-
-
-def ridge(reduced: Reduced, onehot: Tensor, w: Tensor) -> tuple[float, Tensor, float]:
-    """(penalty, coefficients (r, C), leave-one-out accuracy) of the least leave-one-out squared error."""
-    z, s = reduced.z, reduced.s
-    mean = w @ onehot / w.sum()
-    target = onehot - mean
-    projected = z.T @ (w[:, None] * target)
-    best: tuple[float, float, Tensor, float] = (float("inf"), 0.0, projected, 0.0)
-    for penalty in (s.mean() * torch.logspace(-4, 4, PENALTIES, dtype=torch.float64)).tolist():
-        beta = projected / (s + penalty)[:, None]
-        leverage = w * ((z**2) @ (1 / (s + penalty)) + 1 / w.sum())
-        left_out = (target - z @ beta) / (1 - leverage).clamp(min=1e-9)[:, None]
-        error = float((w[:, None] * left_out**2).sum() / w.sum())
-        if error < best[0]:
-            guessed = (onehot - left_out).argmax(1)
-            best = (error, penalty, beta, float((guessed == onehot.argmax(1)).double().mean()))
-    return best[1], best[2], best[3]
+    return Solution(weight.float(), (bias - weight @ reduced.mean).float(), fit.penalty, fit.accuracy, steps)
 
 
 def logistic(reduced: Reduced, y: Tensor, w: Tensor, penalty: float, start: Tensor) -> tuple[Tensor, Tensor, int]:

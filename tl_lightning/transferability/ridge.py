@@ -1,0 +1,99 @@
+"""Ridge regression on one-hot targets, every image left out in turn, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PENALTIES = 25
+_CHUNK = 8192  # rows that are looked at at once
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Centred and scaled rows in the basis of their principal axes.
+
+    `z` (N, r) for eigenvalues `s` (r,) of weighted z'z. A linear map of `z` is one of the features: `back` (r, D) and
+    `mean` (D,) lead there.
+    """
+
+    z: Tensor
+    s: Tensor
+    back: Tensor
+    mean: Tensor
+
+
+def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
+    """Rows (N, D) centred, scaled and rotated to their principal axes; what never varies is left out.
+
+    Scaled by the root of their deviations, half-way to unit variance: all the way blows up features that hardly ever
+    fire, which with few images are noise. It cost 0 to 6 points of accuracy on 10 images per class, and up to 2 on 100.
+    """
+    n, d = rows.shape
+    parts = [slice(a, min(a + _CHUNK, n)) for a in range(0, n, _CHUNK)]
+
+    def chunk(part: slice) -> Tensor:
+        return torch.from_numpy(np.asarray(rows[part], np.float64))
+
+    mean = torch.stack([w[p] @ chunk(p) for p in parts]).sum(0) / w.sum()
+    variance = torch.stack([w[p] @ (chunk(p) - mean) ** 2 for p in parts]).sum(0) / w.sum()
+    scale = torch.where(variance > 1e-12 * variance.max(), variance, torch.inf) ** -0.25  # 0 for what never varies
+    root = w.sqrt()[:, None]
+    if n > d:
+        gram = torch.stack([(a := root[p] * (chunk(p) - mean) * scale).T @ a for p in parts]).sum(0)
+        s, axes = torch.linalg.eigh(gram)
+    else:
+        a = root * (chunk(slice(0, n)) - mean) * scale
+        s, left = torch.linalg.eigh(a @ a.T)
+        axes = a.T @ left / s.clamp(min=1e-300).sqrt()
+    live = s > 1e-10 * s.max()
+    back = (axes[:, live] * scale[:, None]).T
+    z = torch.cat([(chunk(p) - mean) @ back.T for p in parts])
+    return Reduced(z, s[live], back, mean)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The ridge classifier of the least leave-one-out squared error.
+
+    `coefficients` (r, C) act on `Reduced.z`; `left_out` (N, C) are each image's values by the classifier that was
+    fitted without it; `accuracy` is how often the largest of them is right.
+    """
+
+    penalty: float
+    coefficients: Tensor
+    left_out: Tensor
+    accuracy: float
+
+
+def ridge(reduced: Reduced, onehot: Tensor, w: Tensor) -> Fit:
+    """The best of 25 penalties, by the error of every image left out in turn (the PRESS statistic, Allen 1974).
+
+    `onehot` (N, C), `w` (N,) the weight of each image.
+    """
+    z, s = reduced.z, reduced.s
+    mean = w @ onehot / w.sum()
+    target = onehot - mean
+    projected = z.T @ (w[:, None] * target)
+    least, best = float("inf"), None
+    for penalty in (s.mean() * torch.logspace(-4, 4, PENALTIES, dtype=torch.float64)).tolist():
+        beta = projected / (s + penalty)[:, None]
+        leverage = w * ((z**2) @ (1 / (s + penalty)) + 1 / w.sum())
+        residual = (target - z @ beta) / (1 - leverage).clamp(min=1e-9)[:, None]
+        error = float((w[:, None] * residual**2).sum() / w.sum())
+        if error < least:
+            least, best = error, (penalty, beta, onehot - residual)
+    if best is None:
+        raise ValueError("features that are not finite, or do not vary, cannot be fitted")
+    accuracy = float((best[2].argmax(1) == onehot.argmax(1)).double().mean())
+    return Fit(*best, accuracy)
+
+
+def leave_one_out(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
+    """Ridge on rows (N, D), all images alike, for labels (N,) of `classes` classes."""
+    w = torch.ones(len(rows), dtype=torch.float64)
+    onehot = torch.nn.functional.one_hot(torch.as_tensor(np.asarray(labels)), classes).double()
+    return ridge(reduce(rows, w), onehot, w)
