@@ -167,7 +167,7 @@ def test_a_head_to_be_solved_needs_room(photos, monkeypatch):
     frozen = Frozen(warmed(), plan_of(LpFt()), tiny_data(photos), Options(cache="off"))
     monkeypatch.setattr("tl_lightning.features.extract.free_memory", lambda: 0.0)
     with pytest.raises(UserError, match=r"to solve the head its features must be kept: .* are more than a quarter"):
-        frozen.features(CPU)
+        frozen.features(CPU, frozen.backbone)
 
 
 def test_training_and_evaluation_may_differ_in_size(photos):

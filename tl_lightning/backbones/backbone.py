@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tl_lightning.errors import UserError, nearest
@@ -40,10 +39,13 @@ class Backbone(nn.Module):
     """What is transferred: `net` as its library built it, less the classifier, run stage by stage.
 
     The last stage ends in the pooled vector that the library feeds to its classifier. `pool` reduces the output
-    of any earlier stage to (N, C). `source_head` is the classifier taken off: no part of the parameters, kept
-    because it says what the features meant. `pretrained` is False where the weights are random; `gentle` is True where
-    photographs taught them what high rates would destroy, which drawn images do not.
+    of any earlier stage to (N, C). `source_head` is the classifier taken off, from features to the source's classes,
+    whose names are `source_classes`: no part of the parameters, kept because it says what the features meant.
+    `pretrained` is False where the weights are random; `gentle` is True where photographs taught them what high rates
+    would destroy, which drawn images do not. `watch`, if set, is shown the output of every stage that is run.
     """
+
+    source_head: nn.Module | None
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Backbone(nn.Module):
         *,
         pool: Callable[[Tensor], Tensor] = pool_map,
         source_head: nn.Module | None = None,
+        source_classes: Sequence[str] = (),
         pretrained: bool = True,
         gentle: bool | None = None,
     ) -> None:
@@ -62,6 +65,8 @@ class Backbone(nn.Module):
         self.pool, self.pretrained = pool, pretrained
         self.gentle = pretrained if gentle is None else gentle
         self.taps: tuple[int, ...] = ()  # stages whose outputs make the features; empty: the last one alone
+        self.source_classes = tuple(source_classes)
+        self.watch: Callable[[int, Tensor], None] | None = None
         self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
 
     @property
@@ -77,8 +82,10 @@ class Backbone(nn.Module):
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run stages start..stop-1 (default: to the end) on the output of stage start-1, or on normalised images."""
-        for stage in self.stages[start:stop]:
+        for i, stage in list(enumerate(self.stages))[start:stop]:
             x = stage.run(self.net, x)
+            if self.watch is not None:
+                self.watch(i, x)
         return x
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
@@ -90,8 +97,8 @@ class Backbone(nn.Module):
         if start:
             raise ValueError("the features are taken from stages that lie below the start")
         parts = []
-        for i, stage in enumerate(self.stages):
-            x = stage.run(self.net, x)
+        for i in range(len(self.stages)):
+            x = self.run(x, i, i + 1)
             if i in self.taps:
                 parts.append(rms_normalise(self.tap(x)))
         return torch.cat(parts, 1)
@@ -119,19 +126,28 @@ class Backbone(nn.Module):
         arXiv:2201.03529, does the same with unit L2 norm). Later stages are taken out of the network.
         """
         last = self.index(upto)
-        widths = self._widths(last)
+        whole = last + 1 == len(self.stages)
         self.drop(last + 1)
-        short = Backbone(
+        short = self._like(sum(self.widths()), whole)
+        short.taps = tuple(range(last + 1))
+        return short
+
+    def plain(self) -> Backbone:
+        """The same network with the last stage's features alone."""
+        return self._like(self.widths()[-1], whole=True)
+
+    def _like(self, feature_dim: int, whole: bool) -> Backbone:
+        return Backbone(
             self.net,
             self.stages,
             self.input,
-            sum(widths),
+            feature_dim,
             pool=self.pool,
+            source_head=self.source_head if whole else None,
+            source_classes=self.source_classes,
             pretrained=self.pretrained,
             gentle=self.gentle,
         )
-        short.taps = tuple(range(last + 1))
-        return short
 
     def drop(self, start: int) -> None:
         """Take the stages from `start` on out of the network."""
@@ -141,14 +157,14 @@ class Backbone(nn.Module):
         self.stages = self.stages[:start]
 
     @torch.no_grad()
-    def _widths(self, last: int) -> list[int]:
-        """Length of every tap up to `last`, found by running a blank image."""
+    def widths(self, stop: int | None = None) -> list[int]:
+        """Length of the pooled output of every stage (up to `stop`), found by running a blank image."""
         modes = {m: m.training for m in self.modules()}
         self.eval()
         parameter = next(self.net.parameters())
         x = parameter.new_zeros(1, 3, self.input.size, self.input.size)
         widths = []
-        for stage in self.stages[: last + 1]:
+        for stage in self.stages[:stop]:
             x = stage.run(self.net, x)
             widths.append(self.tap(x).shape[1])
         for module, mode in modes.items():
@@ -156,9 +172,35 @@ class Backbone(nn.Module):
         return widths
 
 
+class Tapped(Backbone):
+    """The same network, whose features are the pooled outputs of all stages side by side, as they are.
+
+    `tap_widths`: how many of them each stage has.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        widths = backbone.widths()
+        super().__init__(
+            backbone.net, backbone.stages, backbone.input, sum(widths),
+            pool=backbone.pool, source_head=backbone.source_head, source_classes=backbone.source_classes,
+            pretrained=backbone.pretrained, gentle=backbone.gentle,
+        )  # fmt: skip
+        self.taps, self.tap_widths = tuple(range(len(self.stages))), widths
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Normalised images (N, 3, H, W) to (N, feature_dim)."""
+        if start == len(self.stages):
+            return x
+        parts = []
+        for stage in self.stages:
+            x = stage.run(self.net, x)
+            parts.append(self.tap(x))
+        return torch.cat(parts, 1)
+
+
 def rms_normalise(x: Tensor) -> Tensor:
     """Rows scaled to unit root mean square; a zero row stays zero."""
-    return F.rms_norm(x, x.shape[1:], eps=1e-12)
+    return x * (x.square().mean(1, keepdim=True) + 1e-12).rsqrt()  # by hand: exporters do not know F.rms_norm
 
 
 def _remove(net: nn.Module, name: str) -> None:

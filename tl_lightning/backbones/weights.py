@@ -57,6 +57,15 @@ def find(name: str, weights: str | None) -> tuple[WeightsEnum, Path | None]:
     return entries[weights], None
 
 
+def at_hand(entry: WeightsEnum, path: Path | None) -> bool:
+    """Whether the file is on this machine, so that nothing need be downloaded."""
+    return path is not None or _downloaded(entry).is_file()
+
+
+def _downloaded(entry: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+
+
 def image_input(entry: WeightsEnum) -> ImageInput:
     """The preprocessing of a weights entry, training size included."""
     transform = entry.transforms()
@@ -82,13 +91,12 @@ def load(entry: WeightsEnum, path: Path | None) -> dict[str, Tensor]:
 
 
 def _download(entry: WeightsEnum) -> Mapping[str, Tensor]:
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
         state: Mapping[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"weights {entry} cannot be downloaded from {entry.url} ({error}): put the file at {target}, name a local "
-            "file with backbone.weights=PATH, or take a backbone whose weights come with the package: "
+            f"weights {entry} cannot be downloaded from {entry.url} ({error}): put the file at {_downloaded(entry)}, "
+            "name a local file with backbone.weights=PATH, or take a backbone whose weights come with the package: "
             f"backbone={' or '.join(f'{model}_{formula.NAME}' for model in formula.DIGESTS)}"
         ) from error
     return state

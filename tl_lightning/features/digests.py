@@ -27,7 +27,8 @@ def of_prefix(backbone: Backbone, boundary: int) -> str:
     stages = backbone.stages[:boundary]
     digest = hashlib.blake2b(digest_size=20)
     table = [(s.name, s.prefixes) for s in stages]
-    digest.update(repr((table, backbone.taps, boundary, backbone.input.mean, backbone.input.std)).encode())
+    taken = (type(backbone).__name__, backbone.taps, boundary)  # what of the stages makes a row
+    digest.update(repr((table, taken, backbone.input.mean, backbone.input.std)).encode())
     digest.update(repr(backbone.net).encode())  # strides, activations: what no parameter tells
     for name, tensor in backbone.net.state_dict().items():
         if any(s.owns(name) for s in stages):

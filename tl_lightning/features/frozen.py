@@ -70,7 +70,7 @@ class Frozen:
             parts = [("train", view) for view in choice.views]
             parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
             try:
-                rows = self._rows_somewhere(boundary, parts, device, choice.reason)
+                rows = kept_rows(self.backbone, boundary, parts, self.data, options, device, choice.reason)
             except NoRoom as why:
                 log.warning(f"cache     off, images are drawn as augment says: {why}")
             else:
@@ -88,7 +88,7 @@ class Frozen:
             self.data.prefix = Prefix(own, boundary, options.engine, device, images, options.half)
         return self.data, boundary
 
-    def features(self, device: torch.device) -> np.ndarray:
+    def features(self, device: torch.device, backbone: Backbone) -> np.ndarray:
         """(N, feature_dim): the training images' features in the evaluation geometry, cached where it can be.
 
         Raises UserError where there is no room for them.
@@ -98,36 +98,44 @@ class Frozen:
         wanted, reason = [("train", View(eval_transform(self.data.input)))], "to solve the head"
         boundary = len(self.plan.stages)
         try:
-            if self.options.cache == "off":
-                return self._rows(boundary, wanted, device, reason, memory=True)[0]
-            return self._rows_somewhere(boundary, wanted, device, reason)[0]
+            return kept_rows(backbone, boundary, wanted, self.data, self.options, device, reason)[0]
         except NoRoom as why:
             raise UserError(f"to solve the head its features must be kept: {why}") from why
 
-    def _rows_somewhere(
-        self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, reason: str
-    ) -> list[np.ndarray]:
-        """Rows on disk, else, after a warning, in memory. Raises NoRoom if neither can be."""
-        try:
-            return self._rows(boundary, wanted, device, reason)
-        except NoRoom as disk:
-            try:
-                rows = self._rows(boundary, wanted, device, reason, memory=True)
-            except NoRoom as memory:
-                raise NoRoom(f"{disk}; {memory}") from memory
-            log.warning(f"cache     for this run alone: {disk}")
-            return rows
 
-    def _rows(
-        self, boundary: int, wanted: Sequence[tuple[str, View]], device: torch.device, reason: str, memory: bool = False
-    ) -> list[np.ndarray]:
-        images = sum(sum(self.data.folder.counts(split)) for split, _ in wanted)
-        options, store = self.options, None if memory else Store("features")
-        prefix = Prefix(self.backbone, boundary, options.engine, device, images, options.half)
-        extractor = Extractor(prefix, self.data, store, options.dtype, options.show)
-        rows = extractor.rows(wanted)
+def kept_rows(
+    backbone: Backbone,
+    boundary: int,
+    wanted: Sequence[tuple[str, View]],
+    data: ImageDataModule,
+    options: Options,
+    device: torch.device,
+    reason: str,
+) -> list[np.ndarray]:
+    """What enters stage `boundary`, for every (split, view): from the cache, else computed and kept.
+
+    In memory, with a warning, where the disk cannot hold it. Raises NoRoom if neither can.
+    """
+    images = sum(sum(data.folder.counts(split)) for split, _ in wanted)
+
+    def rows(store: Store | None) -> list[np.ndarray]:
+        prefix = Prefix(backbone, boundary, options.engine, device, images, options.half)
+        extractor = Extractor(prefix, data, store, options.dtype, options.show)
+        found = extractor.rows(wanted)
         where = "in memory" if store is None else f"in {store.root}"
         pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} images/s, {prefix.name}"
         how = f"{extractor.computed} computed at {pace}" if extractor.computed else "all from an earlier run"
         log.info(f"cache     {reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
-        return rows
+        return found
+
+    if options.cache == "off":
+        return rows(None)
+    try:
+        return rows(Store("features"))
+    except NoRoom as disk:
+        try:
+            found = rows(None)
+        except NoRoom as memory:
+            raise NoRoom(f"{disk}; {memory}") from memory
+        log.warning(f"cache     for this run alone: {disk}")
+        return found

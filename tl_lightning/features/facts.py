@@ -1,0 +1,131 @@
+"""The facts about a backbone and a data set, in one pass over the training images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+from tl_lightning.backbones.backbone import Backbone, Tapped
+from tl_lightning.data.datamodule import ImageDataModule
+from tl_lightning.data.transforms import eval_transform
+from tl_lightning.features.engine import Prefix
+from tl_lightning.features.frozen import Options, kept_rows
+from tl_lightning.features.views import View
+from tl_lightning.transferability import evidence
+from tl_lightning.transferability.drift import symmetric_kl
+from tl_lightning.transferability.evidence import ALL, Evidence
+
+log = logging.getLogger(__name__)
+
+_LOOKED_AT = 16  # images whose activations are compared with BatchNorm's statistics
+
+
+def measure(backbone: Backbone, data: ImageDataModule, options: Options, device: torch.device) -> Evidence:
+    """All facts, of the training images alone, in the evaluation geometry.
+
+    The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all.
+    """
+    tapped = Tapped(backbone)
+    view = View(eval_transform(data.input))
+    wanted, boundary = [("train", view)], len(backbone.stages)
+    rows = kept_rows(tapped, boundary, wanted, data, options, device, "the outputs of all stages, to compare them")[0]
+    by_stage = dict(zip(backbone.stage_names, np.split(rows, np.cumsum(tapped.tap_widths)[:-1], 1), strict=True))
+    labels = np.array([label for _, label in data.folder.split("train")])
+    classes = data.classes
+    taps = [evidence.tap(name, part, labels, len(classes)) for name, part in by_stage.items()]
+    taps.append(evidence.tap(ALL, evidence.together(by_stage), labels, len(classes)))
+    likeness = None
+    if backbone.source_head is None:
+        log.info("facts     the weights have no classifier: how alike source and target are is told by features alone")
+    else:
+        probabilities = source_probabilities(backbone, by_stage[backbone.stage_names[-1]])
+        likeness = evidence.likeness(probabilities, labels, classes, backbone.source_classes)
+    counts = data.folder.counts("train")
+    return Evidence(
+        len(classes), len(labels), median(counts), tuple(taps), drift(backbone, data, view, device), likeness
+    )
+
+
+@torch.no_grad()
+def source_probabilities(backbone: Backbone, features: np.ndarray) -> np.ndarray:
+    """What the source's classifier says of features (N, feature_dim): probabilities (N, source classes)."""
+    assert backbone.source_head is not None
+    head: torch.nn.Module = backbone.source_head.cpu()
+    found: np.ndarray = head.eval()(torch.from_numpy(np.asarray(features, np.float32))).softmax(1).numpy()
+    return found
+
+
+@torch.no_grad()
+def drift(backbone: Backbone, data: ImageDataModule, view: View, device: torch.device) -> dict[str, float]:
+    """By stage, how far a few training images' activations are from the statistics that its BatchNorm layers keep.
+
+    The mean over layers of the symmetric divergence (see transferability/drift.py); stages without are left out.
+    """
+    images = data.images("train", view.transform, keep=False)
+    picked = np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).astype(int)  # they are sorted by class
+    pixels = torch.stack([view(images.prepared(int(i)), int(i)) for i in picked]).to(device)
+    found: dict[str, list[float]] = defaultdict(list)
+
+    def look(stage: str) -> Callable[[torch.nn.Module, tuple[Tensor]], None]:
+        def hook(norm: torch.nn.Module, inputs: tuple[Tensor]) -> None:
+            var, mean = torch.var_mean(inputs[0].double(), (0, *range(2, inputs[0].ndim)), correction=0)
+            kept = [getattr(norm, name).double().cpu().numpy() for name in ("running_mean", "running_var")]
+            found[stage].append(symmetric_kl(mean.cpu().numpy(), var.cpu().numpy(), *kept))
+
+        return hook
+
+    hooks: list[RemovableHandle] = []
+    for stage in backbone.stages:
+        for module in backbone.stage_modules(stage):
+            if isinstance(module, _BatchNorm) and module.track_running_stats:
+                hooks.append(module.register_forward_pre_hook(look(stage.name)))
+    modes = {m: m.training for m in backbone.modules()}
+    try:
+        if hooks:
+            backbone.to(device).eval()(data.input.normalise(pixels))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for handle in hooks:
+            handle.remove()
+    return {stage: float(np.mean(values)) for stage, values in found.items()}
+
+
+@torch.no_grad()
+def pace(backbone: Backbone, batch: int = 8, rounds: int = 3) -> float:
+    """Images a second of one forward pass on this machine's CPU, BatchNorm folded; the best of some rounds."""
+    size = backbone.input.eval_size
+    images = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    prefix = Prefix(backbone, len(backbone.stages), "fused", torch.device("cpu"), batch)
+    prefix(images)
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        prefix(images)
+        seconds.append(time.perf_counter() - began)
+    return batch / min(seconds)
+
+
+def activation_bytes(backbone: Backbone) -> int:
+    """Bytes that a training step keeps of one image, in single precision: what autograd saves, parameters left out."""
+    size, held = backbone.input.size, {}
+    own = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = backbone.eval()(torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device))
+    return sum(held.values()) if output.requires_grad else 0
