@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -19,9 +21,12 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from tl_lightning import metrics, optim
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.folding import Folding
-from tl_lightning.strategies.plan import HEAD, Plan
+from tl_lightning.regularizers import Regularizer, Seen
+from tl_lightning.strategies.plan import HEAD, SOURCE_HEAD, Plan
 
 log = logging.getLogger(__name__)
+
+NORM_LAYERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 class TransferModule(L.LightningModule):
@@ -29,6 +34,7 @@ class TransferModule(L.LightningModule):
 
     `optimizer` takes parameter groups and gives an optimizer; `schedule` maps (step within a phase, steps of the
     phase) to a multiplier. `class_weights` (C,) scale the training loss; validation reports the plain one.
+    `regularizer` adds a term to it.
     """
 
     def __init__(
@@ -42,14 +48,16 @@ class TransferModule(L.LightningModule):
         *,
         label_smoothing: float = 0.1,
         class_weights: Tensor | None = None,
+        regularizer: Regularizer | None = None,
     ) -> None:
         super().__init__()
         if plan.stages != tuple(backbone.stage_names):
             raise ValueError(f"the plan is for stages {plan.stages}, the backbone has {backbone.stage_names}")
-        self.backbone, self.head, self.plan = backbone, head, plan
+        self.backbone, self.head, self.plan, self.regularizer = backbone, head, plan, regularizer
         self.classes, self.make_optimizer, self.schedule = tuple(classes), optimizer, schedule
         self.entry = 0  # the stage at which batches enter: higher where others compute what lies below
         self._folding = Folding(backbone.net)
+        self._optimizer: Optimizer | None = None
         self._owners: list[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]] | None = None
         self.label_smoothing, self._loss_sum = label_smoothing, torch.zeros(())
         self.class_weights: Tensor | None
@@ -65,24 +73,55 @@ class TransferModule(L.LightningModule):
         return logits
 
     def owners(self) -> list[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]]:
-        """(name, named parameters, modules) of every stage in order, then of the head; looked up once."""
+        """(name, named parameters, modules) of every stage in order, then of the heads; looked up once."""
         if self._owners is None:
             net = self.backbone
             stages = [(s.name, list(net.stage_parameters(s)), list(net.stage_modules(s))) for s in net.stages]
-            self._owners = [*stages, (HEAD, list(self.head.named_parameters()), list(self.head.modules()))]
+            heads = {HEAD: self.head, SOURCE_HEAD: self.regularizer.learns if self.regularizer else None}
+            more = [(n, list(m.named_parameters()), list(m.modules())) for n, m in heads.items() if m is not None]
+            self._owners = [*stages, *more]
         return self._owners
+
+    def learners(self, name: str) -> list[tuple[str, nn.Parameter]]:
+        """The named parameters of a stage or a head that learn when it does: of a stage, those of the plan's part."""
+        _, named, modules = next(o for o in self.owners() if o[0] == name)
+        if self.plan.part == "all" or name not in self.plan.stages:
+            return named
+        if self.plan.part == "bias":
+            return [(n, p) for n, p in named if n.endswith("bias")]
+        if self.plan.part == "lora":
+            return [(n, p) for n, p in named if ".lora_" in n]
+        norms = {p for m in modules if isinstance(m, NORM_LAYERS) for p in m.parameters(recurse=False)}
+        return [(n, p) for n, p in named if p in norms]
 
     def sizes(self) -> tuple[int, int]:
         """Number of parameters, and of those that learn in some phase."""
-        counts = {name: sum(p.numel() for _, p in named) for name, named, _ in self.owners()}
-        return sum(counts.values()), sum(n for name, n in counts.items() if self.plan.learns_ever(name))
+        names = [name for name, _, _ in self.owners() if name != SOURCE_HEAD]
+        total = sum(p.numel() for name, named, _ in self.owners() for _, p in named if name != SOURCE_HEAD)
+        learning = [p.numel() for n in names if self.plan.learns_ever(n) for _, p in self.learners(n)]
+        return total, sum(learning)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy with smoothing and class weights; labels (N,) or, after mixing, (N, C)."""
+        """Cross-entropy with smoothing and class weights, and the regularizer's term.
+
+        Labels are (N,) or, after mixing, (N, C).
+        """
         images, labels = batch
-        logits = self(images)
+        again = getattr(self._optimizer, "uphill", False)  # SAM's second look at the batch
+        outputs: list[Tensor] = []
+        if self.regularizer:
+            self.backbone.watch = lambda i, x: outputs.append(x)
+        try:
+            with statistics_kept(self) if again else nullcontext():
+                logits = self(images)
+        finally:
+            self.backbone.watch = None
         loss = F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
-        self._record(loss.detach(), batch_idx)
+        if self.regularizer:
+            seen = Seen(self.entry, images.to(self.dtype), outputs, labels)
+            loss = loss + self.regularizer(seen, self.backbone, self.head)
+        if not again:
+            self._record(loss.detach(), batch_idx)
         return loss
 
     def _record(self, loss: Tensor, batch_idx: int) -> None:
@@ -135,9 +174,10 @@ class TransferModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """All groups that ever learn, from step 0; rates are a pure function of the step."""
         _ = self.trainer.estimated_stepping_batches  # makes the trainer count the batches of an epoch
-        learners = [(name, named) for name, named, _ in self.owners() if self.plan.learns_ever(name)]
+        learners = [(name, self.learners(name)) for name, _, _ in self.owners() if self.plan.learns_ever(name)]
         optimizer = self.make_optimizer(optim.param_groups(learners))
         self._warn_if_rough(optimizer)
+        self._optimizer = optimizer
         scheduler = optim.scheduler(optimizer, self.multiplier)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -153,12 +193,12 @@ class TransferModule(L.LightningModule):
         per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
         index = self.plan.index(min(step // per_epoch, epochs - 1))
         first, after = self.plan.span(index, epochs)
-        speed = self.plan.phases[index].speeds[owner]
+        speed = self.plan.speed(index, owner)
         return speed * self.schedule(step - first * per_epoch, (after - first) * per_epoch)
 
     def _warn_if_rough(self, optimizer: Optimizer) -> None:
         limit = optim.gentle_rate(optimizer)
-        if limit is None or not self.backbone.gentle:
+        if limit is None or not self.backbone.gentle or self.plan.part != "all":  # few of them move, or new ones
             return
         speeds = [p.speeds[s] for p in self.plan.phases for s in self.plan.stages]
         rate = max(speeds, default=0.0) * max(g["lr"] for g in optimizer.param_groups)
@@ -167,6 +207,19 @@ class TransferModule(L.LightningModule):
                 f"pretrained weights will learn at a rate of {rate:.1e}, above {limit:.0e} for "
                 f"{type(optimizer).__name__}: expect catastrophic forgetting; lower optimizer.lr or strategy.speed"
             )
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """While inside, BatchNorm in training mode normalises by the batch and leaves its statistics as they are."""
+    norms = [(m, m.momentum) for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    for norm, _ in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in norms:
+            norm.momentum = momentum
 
 
 def learner(module: L.LightningModule) -> TransferModule:

@@ -106,13 +106,14 @@ def _in_last_phase(trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
 
 def apply(module: TransferModule, epoch: int) -> None:
     """Set gradients and modes of every stage and the head for one epoch. Idempotent."""
-    speeds = module.plan.phases[module.plan.index(epoch)].speeds
+    index = module.plan.index(epoch)
     module.train()
     for name, named, modules in module.owners():
-        learning = speeds[name] > 0
+        learning = module.plan.speed(index, name) > 0
+        chosen = {p for _, p in module.learners(name)} if learning else set()
         for _, parameter in named:
-            parameter.requires_grad_(learning)
-            if not learning:
+            parameter.requires_grad_(parameter in chosen)
+            if parameter not in chosen:
                 parameter.grad = None  # a stale gradient would still be stepped on, with its momentum
         for m in modules:
             m.training = learning
@@ -124,20 +125,20 @@ def _set_norm(modules: list[nn.Module], mode: str) -> None:
     for m in modules:
         if isinstance(m, _BatchNorm):
             m.training = mode != "eval"
-            for parameter in m.parameters():
-                parameter.requires_grad_(mode != "track")
+            if mode == "track":
+                m.requires_grad_(False)
 
 
 def table(module: TransferModule, index: int, base: float) -> list[tuple[str, str, str, str, str]]:
     """Rows (stage, parameters, trainable, rate, norm mode) of one phase; the rate is its peak."""
-    speeds = module.plan.phases[index].speeds
     rows = []
     for name, named, modules in module.owners():
         total = sum(p.numel() for _, p in named)
         trainable = sum(p.numel() for _, p in named if p.requires_grad)
         has_norm = any(isinstance(m, _BatchNorm) for m in modules)
-        norm = (module.plan.norm if speeds[name] else "frozen") if has_norm else "-"
-        rows.append((name, f"{total:,}", f"{trainable:,}", f"{base * speeds[name]:.1e}" if speeds[name] else "0", norm))
+        speed = module.plan.speed(index, name)
+        norm = (module.plan.norm if speed else "frozen") if has_norm else "-"
+        rows.append((name, f"{total:,}", f"{trainable:,}", f"{base * speed:.1e}" if speed else "0", norm))
     return rows
 
 

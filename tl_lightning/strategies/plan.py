@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
+from tl_lightning.transferability.evidence import Evidence
 
 HEAD = "head"
+SOURCE_HEAD = "source_head"  # the source's own classifier, where a regularizer trains it along
 NORMS = ("eval", "track", "train")
+PARTS = ("all", "norm", "bias", "lora")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Plan:
     `norm`: "eval" keeps the stored statistics and trains scale and shift; "track" lets the statistics follow
     the new data and keeps scale and shift; "train" does both, as from scratch. A frozen stage keeps all of it.
     `solve`: before the first epoch the head is solved exactly on the features; then there may be no phase at all.
+    `part`: which parameters of a stage that learns do so: "all", those of "norm" layers, every "bias", or low-rank
+    updates ("lora").
     Raises ValueError unless every phase gives each stage and the head a speed, and something learns in it.
     """
 
@@ -37,10 +42,13 @@ class Plan:
     phases: tuple[Phase, ...]
     norm: str = "eval"
     solve: bool = False
+    part: str = "all"
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise UserError(f"norm='{self.norm}' is unknown: use {', '.join(NORMS)}")
+        if self.part not in PARTS:
+            raise UserError(f"part='{self.part}' is unknown: use {', '.join(PARTS)}")
         if not (self.phases or self.solve) or any(p.epochs is None for p in self.phases[:-1]):
             raise ValueError("a plan needs phases, and all but the last need a number of epochs")
         if any(p.epochs is not None and p.epochs < 1 for p in self.phases):
@@ -72,9 +80,13 @@ class Plan:
         ends = [*self.starts[1:], max_epochs]
         return self.starts[index], ends[index]
 
+    def speed(self, index: int, name: str) -> float:
+        """Of a stage or the head in a phase; the source's head goes with the stage that it reads."""
+        return self.phases[index].speeds[self.stages[-1] if name == SOURCE_HEAD else name]
+
     def learns_ever(self, name: str) -> bool:
         """Whether a stage (or the head) moves in any phase, or the head is solved."""
-        return any(phase.speeds[name] > 0 for phase in self.phases) or (name == HEAD and self.solve)
+        return any(self.speed(i, name) > 0 for i in range(len(self.phases))) or (name == HEAD and self.solve)
 
     @property
     def boundary(self) -> int:
@@ -83,6 +95,11 @@ class Plan:
         The number of stages where only the head learns.
         """
         return next((i for i, name in enumerate(self.stages) if self.learns_ever(name)), len(self.stages))
+
+    @property
+    def moves(self) -> bool:
+        """Whether any stage ever learns."""
+        return self.boundary < len(self.stages)
 
     def check_length(self, max_epochs: int) -> None:
         """UserError unless every phase gets at least one epoch of a run this long."""
@@ -93,14 +110,29 @@ class Plan:
             )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Facts:
-    """What a strategy may ask about the task before it answers."""
+    """What a strategy may ask about the task before it answers.
+
+    `measure` takes a pass over the training images; `attempt` gives the accuracy of a strategy on some of them after so
+    many seconds of training on the others.
+    """
 
     pretrained: bool
     gentle: bool  # photographs taught the weights what high rates would destroy
     classes: int
     train_images: int
+    measure: Callable[[], Evidence] | None = field(default=None, compare=False)
+    evidence: Evidence | None = None
+    attempt: Callable[[Strategy, float], float] | None = field(default=None, compare=False)
+
+    def measured(self) -> Evidence:
+        """The evidence, found when it is first asked for."""
+        if self.evidence is None:
+            if self.measure is None:
+                raise ValueError("nothing measures here")
+            self.evidence = self.measure()
+        return self.evidence
 
 
 @dataclass(frozen=True)
