@@ -1,0 +1,131 @@
+"""How much of what the network knew is still there, measured on validation images: no source data needed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections import defaultdict
+from statistics import mean
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.module import TransferModule, learner
+from tl_lightning.transferability import forgetting
+from tl_lightning.transferability.drift import symmetric_kl
+
+log = logging.getLogger(__name__)
+
+
+class Forgetting(Callback):
+    """Compares the network with what it was before fine-tuning, at every validation, on up to `images` images.
+
+    Logged: by stage `forgetting/cka` (similarity of features), `forgetting/shift` (their relative change),
+    `forgetting/distance` (of weights) and `forgetting/drift` (of BatchNorm's statistics); where the weights came with
+    a classifier, how often it still says the same (`forgetting/agreement`), and by how much it differs
+    (`forgetting/kl`). Features are taken from the validation pass itself; the original runs once. A warning is given,
+    once, where the original classifier agrees with itself on fewer than `floor` of the images.
+    """
+
+    def __init__(self, *, images: int = 256, floor: float = 0.5) -> None:
+        self.images, self.floor = images, floor
+        self.source: Backbone | None = None
+        self._before: dict[int, list[Tensor]] = defaultdict(list)
+        self._now: dict[int, list[Tensor]] = {}
+        self._passed, self._step = 0, 1
+        self._complete = self._warned = False
+
+    def remember(self, backbone: Backbone) -> None:
+        """Take a backbone, before anything moves, as what must not be forgotten."""
+        self.source = copy.deepcopy(backbone).eval().requires_grad_(False)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A new pass over the validation images."""
+        self._now, self._passed = defaultdict(list), 0
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Look at the stages' outputs for some of the batch's images, evenly over the split."""
+        if self.source is None:
+            return
+        module, entered = learner(pl_module), batch[0]
+        if batch_idx == 0:
+            self._step = math.ceil(len(entered) * int(trainer.num_val_batches[0]) / self.images)
+        rows = [i for i in range(len(entered)) if (self._passed + i) % self._step == 0]
+        self._passed += len(entered)
+        if rows:
+            module.backbone.watch = lambda i, x: self._now[i].append(module.backbone.tap(x[rows]).detach().float())
+            if not self._complete:
+                self._run_source(self.source, entered[rows], module.entry)
+
+    @torch.no_grad()
+    def _run_source(self, source: Backbone, entered: Tensor, entry: int) -> None:
+        source.to(entered.device)
+        x = entered.float()
+        for i, stage in list(enumerate(source.stages))[entry:]:
+            x = stage.run(source.net, x)
+            self._before[i].append(source.tap(x).float())
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look no more."""
+        learner(pl_module).backbone.watch = None
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log all, and warn."""
+        if self.source is None or not self._now:
+            return
+        self._complete = True
+        values = self._compare(self.source, learner(pl_module))
+        pl_module.log_dict({f"forgetting/{k}": v for k, v in values.items()}, sync_dist=True)
+        agreement = values.get("agreement", 1.0)
+        if agreement < self.floor and not self._warned and trainer.is_global_zero:
+            self._warned = True
+            log.warning(
+                f"features are being destroyed: the original classifier, put back, says the same as before of only "
+                f"{agreement:.0%} of the images; lower optimizer.lr or strategy.speed, or hold on with regularizer=lwf"
+            )
+
+    @torch.no_grad()
+    def _compare(self, source: Backbone, module: TransferModule) -> dict[str, float]:
+        values: dict[str, float] = {}
+        before, now = ({i: torch.cat(rows) for i, rows in kept.items()} for kept in (self._before, self._now))
+        for i, (old, new) in enumerate(zip(source.stages, module.backbone.stages, strict=True)):
+            if i in now:
+                values[f"cka/{old.name}"] = forgetting.linear_cka(before[i], now[i])
+                values[f"shift/{old.name}"] = forgetting.shift(before[i], now[i])
+            start = [p.cpu() for _, p in source.stage_parameters(old)]
+            values[f"distance/{old.name}"] = forgetting.distance(
+                start, [p.cpu() for _, p in module.backbone.stage_parameters(new)]
+            )
+            if moved := [
+                symmetric_kl(*_statistics(b), *_statistics(a))
+                for a, b in zip(source.stage_modules(old), module.backbone.stage_modules(new), strict=True)
+                if isinstance(a, _BatchNorm) and a.track_running_stats
+            ]:
+                values[f"drift/{old.name}"] = mean(moved)
+        last = len(source.stages) - 1
+        if source.source_head is not None:
+            head: nn.Module = source.source_head.to(now[last].device)
+            head.eval()
+            logits = head(before[last]), head(now[last])
+            values["agreement"], values["kl"] = forgetting.agreement(*logits), forgetting.divergence(*logits)
+        return values
+
+
+def _statistics(norm: Any) -> tuple[Any, Any]:
+    return norm.running_mean.cpu().numpy(), norm.running_var.cpu().numpy()
