@@ -1,11 +1,21 @@
 """What learns: names and numbers."""
 
-from tl_lightning.strategies.freezing import EarlyFeatures, FeatureExtraction, FinetuneAll, FinetuneTop, LinearProbe
+from tl_lightning.strategies.advisor import Advice, Auto
+from tl_lightning.strategies.freezing import (
+    EarlyFeatures,
+    FeatureExtraction,
+    FinetuneAll,
+    FinetuneTop,
+    LinearProbe,
+    Lora,
+)
 from tl_lightning.strategies.phased import GradualUnfreeze, LpFt
 from tl_lightning.strategies.plan import HEAD, Facts, Phase, Plan, Strategy
 
 __all__ = [
     "HEAD",
+    "Advice",
+    "Auto",
     "EarlyFeatures",
     "Facts",
     "FeatureExtraction",
@@ -13,6 +23,7 @@ __all__ = [
     "FinetuneTop",
     "GradualUnfreeze",
     "LinearProbe",
+    "Lora",
     "LpFt",
     "Phase",
     "Plan",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
 from tl_lightning.strategies.plan import HEAD, FineTuning, Phase, Plan, Strategy
@@ -56,8 +57,45 @@ class FinetuneTop(FineTuning):
 
 @dataclass(frozen=True)
 class FinetuneAll(FineTuning):
-    """Every stage learns, the lower the slower."""
+    """Every stage learns, the lower the slower.
+
+    `taps`: the head reads the pooled outputs of all stages, not of the last one alone. `part`: "all" parameters of a
+    stage learn, or those of its "norm" layers alone (arXiv:2003.00152), or its "bias"es (BitFit, arXiv:2106.10199).
+    """
+
+    taps: bool = False
+    part: str = "all"
+
+    def shape(self, backbone: Backbone) -> Backbone:
+        """The backbone, its features those of all stages if asked for."""
+        return backbone.cut(backbone.stage_names[-1]) if self.taps else backbone
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase with discriminative rates (ULMFiT, arXiv:1801.06146)."""
-        return Plan(tuple(stages), (Phase(None, self.speeds(stages, len(stages))),), self.norm or "eval")
+        phase = Phase(None, self.speeds(stages, len(stages)))
+        return Plan(tuple(stages), (phase,), self.norm or "eval", part=self.part)
+
+
+@dataclass(frozen=True)
+class Lora(FineTuning):
+    """Every matrix of every stage gets an update of rank `rank`, scaled by `alpha` / rank, which alone learns.
+
+    LoRA (arXiv:2106.09685); the model that is written has the updates merged. UserError if there is no matrix.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+
+    def shape(self, backbone: Backbone) -> Backbone:
+        """The backbone with the updates inserted."""
+        if not low_rank.insert(backbone.net, self.rank, self.alpha):
+            raise UserError(
+                f"strategy=lora: {type(backbone.net).__name__} has no linear layer, attention or 1 x 1 convolution to "
+                "update; take strategy=norm_only or strategy=finetune_top"
+            )
+        return backbone
+
+    def plan(self, stages: Sequence[str]) -> Plan:
+        """One phase."""
+        phase = Phase(None, self.speeds(stages, len(stages)))
+        return Plan(tuple(stages), (phase,), self.norm or "eval", part="lora")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
 from tl_lightning.strategies.plan import Facts, FineTuning, Phase, Plan, Strategy
 
@@ -28,9 +29,15 @@ class LpFt(FineTuning):
 
     `head_epochs` 0: the head is solved exactly; more: it alone learns for so long, as a head that is not linear must.
     None is filled in: 0 on pretrained weights, 3 on random ones, whose features change with their first batch.
+    `taps`: the head reads the pooled outputs of all stages, not of the last one alone.
     """
 
     head_epochs: int | None = None
+    taps: bool = False
+
+    def shape(self, backbone: Backbone) -> Backbone:
+        """The backbone, its features those of all stages if asked for."""
+        return backbone.cut(backbone.stage_names[-1]) if self.taps else backbone
 
     def given(self, facts: Facts) -> Strategy:
         """Open values filled in; UserError if a head is to be solved on features that will not stay."""

@@ -1,0 +1,9 @@
+"""Backbones side by side, without training.
+
+python scripts/rank.py data.root=photos backbones=[resnet50,mobilenet_v2]
+"""
+
+from tl_lightning.runs.rank import rank
+
+if __name__ == "__main__":
+    rank()

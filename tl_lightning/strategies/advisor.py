@@ -1,0 +1,85 @@
+"""The choice between strategies: data-set size against likeness to the source."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from tl_lightning.strategies.plan import Facts, FineTuning, Strategy
+from tl_lightning.transferability.evidence import Evidence
+
+log = logging.getLogger(__name__)
+
+_CO_TUNING_IMAGES = 50  # per class
+_CO_TUNING = "regularizer=co_tuning: few images per class, and weights that came with their own classifier"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A strategy to follow, why in three lines, and what else is worth trying."""
+
+    strategy: Strategy
+    reasons: tuple[str, str, str]
+    proposal: str | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it for people."""
+        return [*self.reasons, *([f"try       {self.proposal}"] if self.proposal else [])]
+
+
+@dataclass(frozen=True)
+class Auto(Strategy):
+    """Answers the strategy that the table of size and likeness holds for this data set.
+
+    `few`: a data set with fewer images in its median class is small. `alike`: it is like the source where the last
+    stage tells the classes apart better than any earlier one by so much (see Evidence.lead). Weights that know no
+    photographs have nothing that a photograph could be like: `unlike_any`. `trial_seconds` above 0: the strategies for
+    alike and for different data of this size are both tried for so long, and the better one is taken.
+    """
+
+    few: float
+    alike: float
+    small_alike: Strategy
+    large_alike: Strategy
+    small_different: Strategy
+    large_different: Strategy
+    unlike_any: Strategy
+    trial_seconds: float = 0.0
+
+    def given(self, facts: Facts) -> Strategy:
+        """The advised strategy, ready to be followed; the reasons are logged."""
+        advice = self.advise(facts)
+        for line in advice.lines:
+            log.info(f"advice    {line}")
+        return advice.strategy
+
+    def advise(self, facts: Facts) -> Advice:
+        """The strategy, its open values filled in, and why."""
+        if not facts.gentle:
+            known = "drawn images" if facts.pretrained else "nothing"
+            size = f"{facts.train_images} images of {facts.classes} classes"
+            return self._answer(self.unlike_any, size, f"the weights know {known}, which no photograph is like", facts)
+        evidence = facts.measured()
+        small, alike = evidence.per_class < self.few, evidence.lead > self.alike
+        sizes = (self.small_different, self.small_alike), (self.large_different, self.large_alike)
+        size = f"{evidence.per_class:g} images per class, {'fewer than' if small else 'no fewer than'} {self.few:g}"
+        both = sizes[not small]
+        chosen, how = both[alike], ""
+        if self.trial_seconds and facts.attempt and both[0] != both[1]:
+            found = [facts.attempt(s.given(facts), self.trial_seconds) for s in both]
+            chosen = both[alike] if found[0] == found[1] else both[found[1] > found[0]]
+            how = f", by trials on held-out training images: {found[1]:.3f} (alike), {found[0]:.3f} (different)"
+        advice = self._answer(chosen, size, _compared(evidence, self.alike), facts, how)
+        few = evidence.per_class <= _CO_TUNING_IMAGES and evidence.likeness is not None
+        return replace(advice, proposal=_CO_TUNING) if few and isinstance(advice.strategy, FineTuning) else advice
+
+    def _answer(self, strategy: Strategy, size: str, likeness: str, facts: Facts, how: str = "") -> Advice:
+        followed = strategy.given(facts)
+        return Advice(followed, (f"size      {size}", f"likeness  {likeness}", f"follow    {followed}{how}"))
+
+
+def _compared(evidence: Evidence, bound: float) -> str:
+    told = " against ".join(f"{t.told:.3f} of {t.name}" for t in (evidence.last, evidence.best_early))
+    verdict = f"above {bound:g}: alike" if evidence.lead > bound else f"not above {bound:g}: different"
+    return f"{told}, in accuracy on images left out in turn; a lead of {evidence.lead:+.3f}, {verdict}"
