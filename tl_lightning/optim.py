@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 # Highest rate for pretrained weights before fine-tuning turns into forgetting, by optimizer family.
@@ -79,6 +80,40 @@ def scheduler(optimizer: Optimizer, multiplier: Callable[[str, int], float]) -> 
         return lambda step: multiplier(owner, step)
 
     return LambdaLR(optimizer, [of(owner_of(g)) for g in optimizer.param_groups])
+
+
+class SAMAdamW(AdamW):
+    """AdamW with gradients taken at the worst point within `rho`: sharpness-aware minimisation (arXiv:2010.01412).
+
+    `step` needs a closure, which it runs twice; `uphill` is True during the second run.
+    """
+
+    def __init__(self, params: Any, *, rho: float = 0.05, **options: Any) -> None:
+        if not rho > 0:
+            raise ValueError(f"rho={rho} must be above 0")
+        super().__init__(params, **options)
+        self.rho, self.uphill = rho, False
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; gives what the closure gave at the parameters themselves."""
+        assert closure is not None, "SAM evaluates the loss itself"
+        again = torch.enable_grad()(closure)
+        loss = again()
+        moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        length = torch.stack([p.grad.norm() for p in moved]).norm().clamp(min=1e-12)
+        before = [p.clone() for p in moved]
+        for p in moved:
+            p.add_(p.grad * (self.rho / length))
+        self.uphill = True
+        try:
+            again()
+        finally:
+            self.uphill = False
+            for p, start in zip(moved, before, strict=True):
+                p.copy_(start)
+        super().step()
+        return loss
 
 
 def gentle_rate(optimizer: Optimizer) -> float | None:

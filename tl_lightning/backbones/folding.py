@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 
 
 def pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
@@ -24,6 +25,7 @@ def pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
         for (before, conv), (after, norm) in pairwise(parent.named_children())
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         if conv.out_channels == norm.num_features and norm.track_running_stats and norm.affine
+        if not is_parametrized(conv)
     ]
 
 

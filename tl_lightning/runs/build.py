@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import hydra.utils
@@ -19,16 +21,23 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.callbacks.forgetting import Forgetting
 from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.callbacks.phases import Phases
 from tl_lightning.data.datamodule import ImageDataModule
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.features import solve
+from tl_lightning.features.facts import measure
 from tl_lightning.features.frozen import Frozen, Options
 from tl_lightning.module import TransferModule
+from tl_lightning.regularizers import Regularizer
 from tl_lightning.reports.tensorboard import Report
 from tl_lightning.runs import checks
+from tl_lightning.runs.trials import attempt
 from tl_lightning.strategies.plan import Facts, Strategy
+from tl_lightning.transferability.evidence import Evidence
+
+log = logging.getLogger(__name__)
 
 # What a configuration may build. A run's config.yaml may come from somebody else: it must not call anything.
 _ALLOWED = ("tl_lightning.", "torch.optim.", "lightning.pytorch.callbacks.", "lightning.pytorch.loggers.")
@@ -36,13 +45,14 @@ _ALLOWED = ("tl_lightning.", "torch.optim.", "lightning.pytorch.callbacks.", "li
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run is made of."""
+    """All that a run is made of; `evidence` is what an advised strategy rests on."""
 
     module: TransferModule
     data: ImageDataModule
     strategy: Strategy
     trainer: L.Trainer
     frozen: Frozen
+    evidence: Evidence | None = None
 
 
 def instantiate(cfg: Any, *args: Any, **kwargs: Any) -> Any:
@@ -73,14 +83,8 @@ def _targets(node: Any) -> Iterator[str]:
 
 def build(cfg: DictConfig) -> Parts:
     """Backbone > data > strategy > head > plan > module > trainer. Raises UserError before anything is trained."""
-    checks.check(cfg)
-    cache = "off" if cfg.cache is False else cfg.cache  # which is how YAML reads the word
-    keeping = Options(cache, cfg.engine, cfg.cache_dtype)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    backbone, data, facts = gather(cfg)
     options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
-    backbone: Backbone = _made(cfg, "backbone")
-    data: ImageDataModule = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
-    facts = Facts(backbone.pretrained, backbone.gentle, len(data.classes), sum(data.folder.counts("train")))
     strategy: Strategy = _made(cfg, "strategy").given(facts)
     backbone = strategy.shape(backbone)
     head: nn.Module = _made(cfg, "head", backbone.feature_dim, data.prior())
@@ -89,6 +93,10 @@ def build(cfg: DictConfig) -> Parts:
         plan.check_length(options["max_epochs"])
     if plan.solve:
         solve.linear_of(head)  # now rather than after the features are there
+    regularizer: Regularizer | None = _made(cfg, "regularizer", backbone)
+    if regularizer and not plan.moves:
+        log.info("no stage learns: there is nothing for the regularizer to hold on to, and it is left out")
+        regularizer = None
     make_optimizer = _made(cfg, "optimizer")
     with refusing("optimizer"):
         make_optimizer([nn.Parameter(torch.zeros(1))])  # now rather than after the data is loaded
@@ -101,6 +109,7 @@ def build(cfg: DictConfig) -> Parts:
         _made(cfg, "schedule"),
         label_smoothing=cfg.label_smoothing,
         class_weights=data.class_weights,
+        regularizer=regularizer,
     )
     if options.pop("channels_last"):
         module.to(memory_format=torch.channels_last)
@@ -109,8 +118,34 @@ def build(cfg: DictConfig) -> Parts:
             raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")
         module.backbone.compile(backend=backend)
     trainer = build_trainer(cfg, options, module)
-    keeping = replace(keeping, show=trainer.progress_bar_callback is not None)
-    return Parts(module, data, strategy, trainer, Frozen(backbone, plan, data, keeping))
+    return Parts(module, data, strategy, trainer, Frozen(backbone, plan, data, _keeping(cfg)), facts.evidence)
+
+
+def gather(cfg: DictConfig) -> tuple[Backbone, ImageDataModule, Facts]:
+    """Backbone, data, and the facts that a strategy may ask for."""
+    checks.check(cfg)
+    keeping = _keeping(cfg)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    backbone: Backbone = _made(cfg, "backbone")
+    data: ImageDataModule = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
+    cuda = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    images = sum(data.folder.counts("train"))
+    facts = Facts(
+        backbone.pretrained,
+        backbone.gentle,
+        len(data.classes),
+        images,
+        measure=lambda: measure(backbone, data, keeping, device),
+        attempt=lambda strategy, seconds: attempt(cfg, data.folder, strategy, seconds),
+    )
+    return backbone, data, facts
+
+
+def _keeping(cfg: DictConfig) -> Options:
+    cache = "off" if cfg.cache is False else cfg.cache  # which is how YAML reads the word
+    shown = any("ProgressBar" in str(c._target_) for c in cfg.callbacks.values() if c) and sys.stdout.isatty()
+    return Options(cache, cfg.engine, cfg.cache_dtype, shown)
 
 
 def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModule) -> L.Trainer:
@@ -121,6 +156,9 @@ def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModu
         Report(module.backbone.input, every=options["log_every_n_steps"]),
         *(w for w in _each(cfg.callbacks) if sys.stdout.isatty() or not isinstance(w, ProgressBar)),  # nobody looks
     ]
+    for watcher in watchers:
+        if isinstance(watcher, Forgetting) and module.backbone.gentle and module.plan.moves:
+            watcher.remember(module.backbone)
     # what the group leaves out Lightning would put back
     options["enable_checkpointing"] = any(isinstance(w, ModelCheckpoint) for w in watchers)
     options["enable_progress_bar"] = any(isinstance(w, ProgressBar) for w in watchers)

@@ -23,6 +23,14 @@ _NUMBERS: dict[str, tuple[type, float, float | None]] = {
     "strategy.stages": (int, 1, None),
     "strategy.every": (int, 1, None),
     "strategy.head_epochs": (int, 0, None),
+    "strategy.rank": (int, 1, None),
+    "strategy.alpha": (float, 0, None),
+    "strategy.few": (float, 0, None),
+    "strategy.alike": (float, -1, 1),
+    "strategy.trial_seconds": (float, 0, None),
+    "regularizer.strength": (float, 0, None),
+    "regularizer.temperature": (float, 1e-6, None),
+    "regularizer.smallest": (int, 1, None),
     "strategy.speed": (float, 0, None),
     "strategy.decay": (float, 0, None),
     "optimizer.lr": (float, 0, None),
@@ -32,8 +40,8 @@ _NUMBERS: dict[str, tuple[type, float, float | None]] = {
     "augment.erasing": (float, 0, 1),
 }
 _KEYS = {
-    "backbone", "data", "strategy", "head", "optimizer", "schedule", "augment", "callbacks", "logger", "trainer",
-    "experiment", "seed", "label_smoothing", "cache", "cache_dtype", "engine", "resume", "debug", "run_dir",
+    "backbone", "data", "strategy", "head", "regularizer", "optimizer", "schedule", "augment", "callbacks", "logger",
+    "trainer", "experiment", "seed", "label_smoothing", "cache", "cache_dtype", "engine", "resume", "debug", "run_dir",
 }  # fmt: skip
 _MAY_BE_NULL = {
     "data.workers",
@@ -57,6 +65,13 @@ def check(cfg: DictConfig) -> None:
         if name in node and not (node[name] is None and key in _MAY_BE_NULL):
             _check_number(key, node[name], *bounds)
     _check_trainer(cfg.trainer)
+    if str(cfg.optimizer._target_).endswith("SAMAdamW"):
+        for key, only in (("accumulate_grad_batches", (1,)), ("precision", ("32-true", "bf16-mixed", "bf16-true"))):
+            if cfg.trainer[key] not in only:
+                said = f"trainer.{key}={cfg.trainer[key]}"
+                raise UserError(
+                    f"optimizer=sam looks at every batch twice, which {said} does not allow: take {only[0]}"
+                )
     cache_bytes()  # a wrong TL_CACHE_GB, which a run that finds all it needs would not notice
 
 

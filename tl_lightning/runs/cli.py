@@ -77,14 +77,14 @@ def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
     register_resolvers()
     sys.argv[1:] = arguments(sys.argv[1:])
-    with _one_line_errors():
+    with one_line_errors():
         check_choices(sys.argv[1:])
         check_resume(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_one_line_errors()(run))()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(one_line_errors()(run))()
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Also inside the job, where Hydra would print the overrides first; SystemExit passes it by.
 
     A sweep goes on with its next job: there the error is logged, and raised again at the end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import tl_lightning
+from tl_lightning.backbones import low_rank
 from tl_lightning.data import splits
 from tl_lightning.data.image_folder import ImageFolder
 from tl_lightning.errors import UserError
@@ -40,17 +42,18 @@ def write_start(run: Path, cfg: DictConfig, folder: ImageFolder) -> None:
 
 def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: DictConfig) -> None:
     """model.safetensors under the library's own key names, the head's under `head.`, and model.json beside it."""
-    state = {k: v.contiguous().cpu() for k, v in module.backbone.net.state_dict().items()}
+    net = copy.deepcopy(module.backbone.net)
+    low_rank.merge(net)
+    state = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
     state |= {_HEAD + k: v.contiguous().cpu() for k, v in module.head.state_dict().items()}
     _atomically(run / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
-    target = f"{type(strategy).__module__}.{type(strategy).__qualname__}"
     facts = {
         "backbone": OmegaConf.to_container(cfg.backbone, resolve=True),
         "classes": list(module.classes),
         "preprocessing": asdict(module.backbone.input),
         "features": module.backbone.feature_dim,
         "head": OmegaConf.to_container(cfg.head, resolve=True),
-        "strategy": {"_target_": target, **asdict(strategy)},
+        "strategy": described(strategy),
         "versions": {
             "python": platform.python_version(),
             "tl_lightning": tl_lightning.__version__,
@@ -60,6 +63,16 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
         },
     }
     write_json(run / "model.json", facts)
+
+
+def target(strategy: Strategy) -> str:
+    """Where a strategy's class is found."""
+    return f"tl_lightning.strategies.{type(strategy).__qualname__}"
+
+
+def described(strategy: Strategy) -> dict[str, Any]:
+    """A strategy as the configuration would write it."""
+    return {"_target_": target(strategy), **asdict(strategy)}
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -83,6 +96,7 @@ def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     size = facts["preprocessing"]["size"]  # a ViT's positions are made for it
     backbone = instantiate(OmegaConf.create({**facts["backbone"], "weights": None, "image_size": size}))
     backbone = instantiate(OmegaConf.create(facts["strategy"])).shape(backbone)
+    low_rank.merge(backbone.net)
     prior = torch.full((len(facts["classes"]),), 1 / len(facts["classes"]))
     head: nn.Module = instantiate(OmegaConf.create(facts["head"]))(backbone.feature_dim, prior)
     backbone.net.load_state_dict({k: v for k, v in state.items() if not k.startswith(_HEAD)})

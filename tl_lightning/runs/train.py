@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from tl_lightning.features import solve
+from tl_lightning.features.facts import source_probabilities
+from tl_lightning.reports.advice import taps_figure
 from tl_lightning.runs import record
 from tl_lightning.runs.build import Parts, build
 from tl_lightning.runs.ranks import following
 from tl_lightning.runs.resume import resumed
+from tl_lightning.transferability.evidence import Evidence
+from tl_lightning.transferability.ridge import PENALTIES
+from tl_lightning.transferability.source import relationship
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +47,13 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         cfg, checkpoint = resumed(cfg, HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
     run = Path(cfg.run_dir)
     parts = build(cfg)
+    if cfg.strategy._target_ != record.target(parts.strategy):  # advised: ranks and a resumed run follow without asking
+        cfg = cfg.copy()
+        cfg.strategy = record.described(parts.strategy)
     if parts.trainer.is_global_zero:
         record.write_start(run, cfg, parts.data.folder)
+        if parts.evidence:
+            _show(run, parts.evidence, parts.trainer)
         _introduce(cfg, parts)
     with following(run), shared_threads(parts.trainer):
         loaders = _prepare(parts, checkpoint)
@@ -81,13 +92,18 @@ def _prepare(parts: Parts, checkpoint: str | None) -> L.LightningDataModule:
         module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     device = trainer.strategy.root_device
     loaders, module.entry = parts.frozen.loaders(device, trainer.max_epochs or 1)
+    if module.regularizer and module.regularizer.asks_source and not checkpoint:
+        labels = np.array([label for _, label in parts.data.folder.split("train")])
+        plain = module.backbone.plain() if module.backbone.taps else module.backbone
+        probabilities = source_probabilities(plain, parts.frozen.features(device, plain))
+        module.regularizer.tell(relationship(probabilities, labels, len(module.classes)))
     if module.plan.solve and not checkpoint:
         began, labels = time.perf_counter(), np.array([label for _, label in parts.data.folder.split("train")])
-        rows = parts.frozen.features(device)
+        rows = parts.frozen.features(device, module.backbone)
         solution = solve.solve(rows, labels, len(module.classes), parts.data.emphasis())
         solve.install(module.head, solution)
         log.info(
-            f"head      solved: leave-one-out accuracy {solution.accuracy:.4f} (ridge, best of {solve.PENALTIES} "
+            f"head      solved: leave-one-out accuracy {solution.accuracy:.4f} (ridge, best of {PENALTIES} "
             f"penalties), then {solution.steps} steps of L-BFGS; {time.perf_counter() - began:.1f} s"
         )
     return loaders
@@ -185,6 +201,16 @@ def _introduce(cfg: DictConfig, parts: Parts) -> None:
         kept = "what drawn images taught them" if backbone.pretrained else "their random weights"
         log.warning(f"frozen stages keep {kept}: strategy=finetune_all trains them all")
     log.info(f"run       {cfg.run_dir}")
+
+
+def _show(run: Path, evidence: Evidence, trainer: L.Trainer) -> None:
+    """What the advice rests on, as numbers and as a picture."""
+    record.write_json(run / "advice.json", asdict(evidence))
+    figure = taps_figure(evidence)
+    figure.savefig(run / "advice.png")
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure("advice/stages", figure)
 
 
 def _conclude(run: Path, metrics: dict[str, Any]) -> None:
