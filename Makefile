@@ -20,7 +20,7 @@ demo: install ## Train on the embedded digits, pretrained and from scratch: abou
 	$(BIN)/python train.py -m backbone.weights=formula,null backbone.image_size=48 trainer.max_epochs=5
 
 test: install ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: install ## Check style and types
 	$(BIN)/ruff check .

@@ -26,6 +26,24 @@ def test_compile_and_channels_last_are_applied(configure, monkeypatch):
         build(configure(*SMALL, "trainer.compile=inductr"))
 
 
+SAID = [
+    ("strategy=early_features strategy.upto=layer2", "no stage 'layer2'.*stage2"),
+    ("strategy=gradual_unfreeze", "max_epochs=1 is too short"),
+    ("data.batch_size=999", "data.batch_size=999: there are 20 training images"),
+    ("backbone.weights=gone.pth", "weights file gone.pth does not exist"),
+    ("trainer.max_epochs=two", "trainer.max_epochs"),
+    ("head.dropout=2", "head: dropout probability"),
+    ("backbone.name=resnet50x", "resnet50x"),
+    ("optimizer.lr=abc", "optimizer.lr=abc must be a number"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), SAID)
+def test_what_is_said_of_bad_values(words, said, configure):
+    with pytest.raises(UserError, match=said):
+        build(configure(*SMALL, *words.split()))
+
+
 BAD_VALUES = ["data.batch_size=2.5", "data.workers=-1", "seed=null", "label_smoothing=2", "augment.min_scale=2",
               "strategy.speed=abc", "trainer.log_every_n_steps=0", "trainer.accumulate_grad_batches=0",
               "data.max_per_class=0", "trainer.strategy=finetune_top", "+trainer.foo=1", "+optimizer.foo=1",
