@@ -91,7 +91,7 @@ def test_nothing_is_forgotten_where_nothing_moves(photos, tmp_path, caplog):
 
 
 def test_destruction_is_warned_of_once(photos, tmp_path, caplog):
-    fit(photos, tmp_path, FinetuneAll(speed=1.0, decay=1.0), 0.5)
+    fit(photos, tmp_path, FinetuneAll(speed=1.0, decay=1.0), 0.5, floor=0.9999)
     assert caplog.text.count("features are being destroyed") == 1
 
 
