@@ -35,8 +35,7 @@ METHODS = {name: (f"strategy={name}",) for name in STRATEGIES} | {
     "auto": ("strategy=auto",),
     "co_tuning": ("strategy=finetune_all", "regularizer=co_tuning"),
     "co_tuning_flat": (*FLAT, "regularizer=co_tuning", "regularizer.strength=1"),
-    "lwf_flat": (*FLAT, "regularizer=lwf"),
-    "l2_sp_flat": (*FLAT, "regularizer=l2_sp"),
+    "lwf": ("strategy=finetune_all", "regularizer=lwf"),
 }
 FASTAI = "fastai fine_tune"
 SIZES = {"hymenoptera": 96, "sign_digits": 64, "cifar10_small": 64, "digits": 48}  # pixels
@@ -130,21 +129,22 @@ class Scores:
 
     def find(self, jobs: list[tuple[Cell, str, int]], options: argparse.Namespace) -> None:
         """Run what is not known yet, `options.jobs` at a time."""
-        missing = [job for job in jobs if key(*job) not in self.known]
+        missing = [job for job in jobs if key(*job, options.epochs) not in self.known]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(options.jobs, spawn) as pool:
             waiting = {pool.submit(score, *job, options): job for job in missing}
             for number, done in enumerate(as_completed(waiting), 1):
                 job = waiting[done]
-                self.known[key(*job)] = done.result()
-                print(f"{number}/{len(missing)} {key(*job)} {done.result()['accuracy']:.4f}", flush=True)
+                name = key(*job, options.epochs)
+                self.known[name] = done.result()
+                print(f"{number}/{len(missing)} {name} {done.result()['accuracy']:.4f}", flush=True)
                 if self.path:
                     self.path.write_text(json.dumps(self.known, indent=1))
 
 
-def key(cell: Cell, method: str, seed: int) -> str:
-    """The name of a job."""
-    return f"{cell} {method} {seed}"
+def key(cell: Cell, method: str, seed: int, length: int | None = None) -> str:
+    """The name of a job; `length` in epochs, if it is another than suits the number of images."""
+    return f"{cell} {method} {seed}" + (f" of {length} epochs" if length else "")
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -160,9 +160,9 @@ def by_cell(scores: Scores) -> dict[str, dict[str, list[float]]]:
     """Accuracies in per cent, by cell and method, over seeds."""
     found: dict[str, dict[str, list[float]]] = {}
     for name, metrics in scores.known.items():
-        told = re.fullmatch(r"(\S+ \S+ \S+) (.+) (\d+)", name)
+        told = re.fullmatch(r"(\S+ \S+ \S+) (.+?) (\d+)( of \d+ epochs)?", name)
         assert told, name
-        found.setdefault(told[1], {}).setdefault(told[2], []).append(100 * metrics["accuracy"])
+        found.setdefault(told[1] + (told[4] or ""), {}).setdefault(told[2], []).append(100 * metrics["accuracy"])
     return found
 
 

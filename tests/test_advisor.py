@@ -14,7 +14,7 @@ from tests.commands import REPO, refused, tl
 from tests.frozen import CPU, warmed
 from tests.small import SMALL
 from tests.tiny import STAGES, tiny_data
-from tl_lightning.backbones.backbone import Tapped
+from tl_lightning.data import splits
 from tl_lightning.data.transforms import eval_transform
 from tl_lightning.features.facts import activation_bytes, drift, measure
 from tl_lightning.features.frozen import Options
@@ -94,12 +94,17 @@ def test_trials_decide_between_the_two_of_a_size():
     assert "0.700 (alike), 0.800 (different)" in advice.reasons[2]
 
 
-def test_a_trial_trains_on_training_images_alone(configure, photos):
+def test_a_trial_trains_on_training_images_alone(configure, monkeypatch):
     parts = build(configure(*SMALL, "strategy=linear_probe"))
     cfg = configure(*SMALL, "strategy=auto")
+    seen = []
+    write = splits.write
+    monkeypatch.setattr(splits, "write", lambda items, path: (seen.append(list(items)), write(items, path)))
     accuracy = attempt(cfg, parts.data.folder, FinetuneAll().given(Facts(True, True, 2, 20)), 2.0)
-    held = sum(1 for i in parts.data.folder.items if i.split == "train") // 4
-    assert (accuracy * (held // 2 * 2)) % 1 == pytest.approx(0, abs=1e-6)
+    training = {i.path for i in parts.data.folder.items if i.split == "train"}
+    assert {i.path for i in seen[0]} == training
+    assert [sum(i.split == s for i in seen[0]) for s in ("train", "val", "test")] == [16, 4, 0]
+    assert accuracy in [n / 4 for n in range(5)]  # of the four that were held out
 
 
 def test_weights_that_know_no_photographs_are_not_measured():
@@ -123,7 +128,7 @@ def test_the_facts_are_those_of_each_stage_alone(photos):
     pixels = torch.stack([images[i, 0][0] for i in range(len(images))])
     x = data.input.normalise(pixels)
     with torch.no_grad():
-        rows = Tapped(network)(x)
+        rows = network.tapped()(x)
         parts = [network.tap(network.run(x, 0, i + 1)) for i in range(3)]
     torch.testing.assert_close(rows, torch.cat(parts, 1))
     torch.testing.assert_close(rows[:, -8:], network(x))

@@ -121,7 +121,7 @@ def test_it_is_in_the_run_where_there_is_something_to_forget(configure, tmp_path
         assert [m.source for m in meters] == [None]
 
 
-def test_resuming_remembers_the_network_before_fine_tuning(photos):
+def test_what_moves_later_does_not_move_what_is_remembered():
     backbone = tiny_backbone()
     meter = Forgetting()
     meter.remember(backbone)

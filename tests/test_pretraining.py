@@ -18,9 +18,10 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 from tests.commands import QUICK, REPO, refused, tl
+from tl_lightning.backbones.statistics import recalibrate
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
 from tl_lightning.pretraining.data import DrawnImages
-from tl_lightning.pretraining.module import Pretraining, level, recalibrate
+from tl_lightning.pretraining.module import INPUT, Pretraining, level
 from tl_lightning.runs.pretrain import write
 
 
@@ -64,7 +65,7 @@ def test_difficulty_and_size_over_a_run():
 def test_statistics_are_the_mean_over_batches():
     batches = [torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8) for _ in range(3)]
     net = nn.Sequential(nn.BatchNorm2d(3)).eval()
-    recalibrate(net, batches)
+    recalibrate(net, (INPUT.normalise(b) for b in batches))
     seen = [(b.float() / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) for b in batches]
     seen = [s / torch.tensor([0.229, 0.224, 0.225])[:, None, None] for s in seen]
     torch.testing.assert_close(net[0].running_mean, torch.stack([s.mean((0, 2, 3)) for s in seen]).mean(0))

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import nn
 
 from tests.small import SMALL
 from tests.tiny import STAGES, tiny_backbone, tiny_data, tiny_module, tiny_trainer
-from tl_lightning import heads, optim, regularizers
+from tl_lightning import heads, optim
 from tl_lightning.callbacks.phases import apply
 from tl_lightning.errors import UserError
 from tl_lightning.regularizers import BSS, L2SP, CoTuning, Delta, LwF, Seen
-from tl_lightning.runs.build import build
+from tl_lightning.runs.build import build, instantiate
+from tl_lightning.runs.cli import choices, conf_dir
 from tl_lightning.strategies import FinetuneAll, FinetuneTop, GradualUnfreeze, LpFt
 from tl_lightning.strategies.plan import Facts
 
@@ -169,5 +171,10 @@ def test_where_nothing_moves_there_is_nothing_to_hold(configure, caplog):
     assert "nothing for the regularizer to hold on to" in caplog.text
 
 
-def test_every_option_is_a_term():
-    assert regularizers.none(known_backbone()) is None
+@pytest.mark.parametrize("name", ["bss", "co_tuning", "delta", "l2_sp", "lwf", "none"])
+def test_every_option_makes_its_term(name):
+    assert name in choices("regularizer")
+    made = instantiate(OmegaConf.load(conf_dir() / "regularizer" / f"{name}.yaml"))(known_backbone())
+    known = {"bss": BSS, "co_tuning": CoTuning, "delta": Delta, "l2_sp": L2SP, "lwf": LwF, "none": type(None)}
+    assert type(made) is known[name]
+    assert set(choices("regularizer")) == set(known)

@@ -65,6 +65,7 @@ class Backbone(nn.Module):
         self.pool, self.pretrained = pool, pretrained
         self.gentle = pretrained if gentle is None else gentle
         self.taps: tuple[int, ...] = ()  # stages whose outputs make the features; empty: the last one alone
+        self.scaled = True  # taps to unit root mean square
         self.source_classes = tuple(source_classes)
         self.watch: Callable[[int, Tensor], None] | None = None
         self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
@@ -100,7 +101,7 @@ class Backbone(nn.Module):
         for i in range(len(self.stages)):
             x = self.run(x, i, i + 1)
             if i in self.taps:
-                parts.append(rms_normalise(self.tap(x)))
+                parts.append(rms_normalise(self.tap(x)) if self.scaled else self.tap(x))
         return torch.cat(parts, 1)
 
     def below(self, images: Tensor, boundary: int) -> Tensor:
@@ -128,9 +129,18 @@ class Backbone(nn.Module):
         last = self.index(upto)
         whole = last + 1 == len(self.stages)
         self.drop(last + 1)
-        short = self._like(sum(self.widths()), whole)
-        short.taps = tuple(range(last + 1))
-        return short
+        return self._tapped(whole)
+
+    def tapped(self) -> Backbone:
+        """The same network, whose features are the pooled outputs of all stages side by side, as they are."""
+        every = self._tapped(whole=True)
+        every.scaled = False
+        return every
+
+    def _tapped(self, whole: bool) -> Backbone:
+        every = self._like(sum(self.widths()), whole)
+        every.taps = tuple(range(len(self.stages)))
+        return every
 
     def plain(self) -> Backbone:
         """The same network with the last stage's features alone."""
@@ -170,32 +180,6 @@ class Backbone(nn.Module):
         for module, mode in modes.items():
             module.training = mode
         return widths
-
-
-class Tapped(Backbone):
-    """The same network, whose features are the pooled outputs of all stages side by side, as they are.
-
-    `tap_widths`: how many of them each stage has.
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        widths = backbone.widths()
-        super().__init__(
-            backbone.net, backbone.stages, backbone.input, sum(widths),
-            pool=backbone.pool, source_head=backbone.source_head, source_classes=backbone.source_classes,
-            pretrained=backbone.pretrained, gentle=backbone.gentle,
-        )  # fmt: skip
-        self.taps, self.tap_widths = tuple(range(len(self.stages))), widths
-
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """Normalised images (N, 3, H, W) to (N, feature_dim)."""
-        if start == len(self.stages):
-            return x
-        parts = []
-        for stage in self.stages:
-            x = stage.run(self.net, x)
-            parts.append(self.tap(x))
-        return torch.cat(parts, 1)
 
 
 def rms_normalise(x: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from tl_lightning.data import doctor, layout, splits
 from tl_lightning.data.splits import Item
 from tl_lightning.errors import UserError
@@ -27,6 +29,10 @@ class ImageFolder:
         """(absolute path, class index) of a split's usable images."""
         index = {c: i for i, c in enumerate(self.classes)}
         return [(str(self.root / i.path), index[i.label]) for i in self.items if i.split == name and not i.skipped]
+
+    def labels(self, name: str) -> np.ndarray:
+        """(N,) class indices of a split's usable images, in the order of `split`."""
+        return np.array([label for _, label in self.split(name)])
 
     def paths(self, name: str) -> list[str]:
         """Paths of a split's usable images, relative to `root`, in the order of `split`."""

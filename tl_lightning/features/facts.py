@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from tl_lightning.backbones.backbone import Backbone, Tapped
+from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.data.datamodule import ImageDataModule
 from tl_lightning.data.transforms import eval_transform
 from tl_lightning.features.engine import Prefix
@@ -34,13 +34,13 @@ def measure(backbone: Backbone, data: ImageDataModule, options: Options, device:
 
     The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all.
     """
-    tapped = Tapped(backbone)
     view = View(eval_transform(data.input))
     wanted, boundary = [("train", view)], len(backbone.stages)
-    rows = kept_rows(tapped, boundary, wanted, data, options, device, "the outputs of all stages, to compare them")[0]
-    by_stage = dict(zip(backbone.stage_names, np.split(rows, np.cumsum(tapped.tap_widths)[:-1], 1), strict=True))
-    labels = np.array([label for _, label in data.folder.split("train")])
-    classes = data.classes
+    rows = kept_rows(
+        backbone.tapped(), boundary, wanted, data, options, device, "the outputs of all stages, to compare them"
+    )[0]
+    by_stage = dict(zip(backbone.stage_names, np.split(rows, np.cumsum(backbone.widths())[:-1], 1), strict=True))
+    labels, classes = data.folder.labels("train"), data.classes
     taps = [evidence.tap(name, part, labels, len(classes)) for name, part in by_stage.items()]
     taps.append(evidence.tap(ALL, evidence.together(by_stage), labels, len(classes)))
     likeness = None

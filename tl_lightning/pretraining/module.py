@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import lightning as L
 import torch
@@ -90,20 +89,3 @@ def level(net: nn.Module, size: float = 0.25) -> None:
         conv.weight.mul_(scale)
         norm.running_mean.mul_(scale)
         norm.running_var.mul_(scale.square())
-
-
-@torch.no_grad()
-def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the statistics of every BatchNorm to those of `batches` of bytes, each counting the same."""
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    training = net.training
-    net.train()
-    for images in batches:
-        net(INPUT.normalise(images))
-    net.train(training)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

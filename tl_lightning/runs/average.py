@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from tl_lightning import heads, machine
+from tl_lightning import machine
+from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.statistics import recalibrate
 from tl_lightning.data.datamodule import ImageDataModule
 from tl_lightning.data.transforms import eval_transform
 from tl_lightning.errors import UserError
@@ -47,13 +49,11 @@ class Judge:
         assert isinstance(backbone, Backbone)
         return backbone
 
-    def load(self, state: State, recalibrate: bool) -> None:
-        """Put weights in; `recalibrate`: BatchNorm's statistics are taken anew from training images."""
-        own = {k: v for k, v in state.items() if not k.startswith("head.")}
-        self.backbone.net.load_state_dict(own)
-        self.network[1].load_state_dict({k.removeprefix("head."): v for k, v in state.items() if k.startswith("head.")})
-        if recalibrate:
-            self._recalibrate()
+    def load(self, state: State, anew: bool) -> None:
+        """Put weights in; `anew`: BatchNorm's statistics are taken from training images."""
+        record.load_state(state, self.backbone.net, self.network[1])
+        if anew:
+            recalibrate(self.network, self._looks())
 
     @torch.no_grad()
     def accuracy(self) -> float:
@@ -64,22 +64,12 @@ class Judge:
             right, total = right + int((logits.argmax(1) == labels).sum()), total + len(labels)
         return right / total
 
-    @torch.no_grad()
-    def _recalibrate(self) -> None:
-        norms = [m for m in self.network.modules() if isinstance(m, _BatchNorm)]
-        momenta = [m.momentum for m in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
+    def _looks(self) -> Iterator[Tensor]:
+        """Normalised training images, up to 2,048 of them, in batches."""
         images = self.data.images("train", eval_transform(self.data.input), keep=False)
         picked = np.random.default_rng(0).permutation(len(images))[:_CALIBRATION]
         for part in np.array_split(picked, max(1, len(picked) // 64)):
-            pixels = torch.stack([images[int(i), 0][0] for i in part])
-            self.network(self.data.input.normalise(pixels))
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+            yield self.data.input.normalise(torch.stack([images[int(i), 0][0] for i in part]))
 
 
 def judge(run: Path) -> Judge:
@@ -118,18 +108,18 @@ def statistics_differ(states: list[State]) -> bool:
 
 def pretrained_state(judge: Judge, cfg: DictConfig) -> State:
     """The backbone as it was before fine-tuning, with the linear head that is exact for it."""
-    if not isinstance(judge.network[1], nn.Sequential):
-        raise UserError("WiSE-FT starts from a solved head, which only a linear one has: the run has another")
+    head = copy.deepcopy(judge.network[1])
+    solve.linear_of(head)  # now rather than after the pass
     backbone: Backbone = instantiate(OmegaConf.create(judge.facts["strategy"])).shape(instantiate(cfg.backbone))
     view = View(eval_transform(judge.data.input))
     stages = len(backbone.stages)
     rows = kept_rows(
         backbone, stages, [("train", view)], judge.data, Options(), torch.device("cpu"), "to solve the head"
     )
-    labels = np.array([label for _, label in judge.data.folder.split("train")])
-    head = heads.linear(backbone.feature_dim, judge.data.prior())
+    labels = judge.data.folder.labels("train")
     solve.install(head, solve.solve(rows[0], labels, len(judge.data.classes), judge.data.emphasis()))
-    return {**backbone.net.state_dict(), **{f"head.{k}": v for k, v in head.state_dict().items()}}
+    low_rank.merge(backbone.net)
+    return record.state_of(backbone.net, head)
 
 
 def wise(run: Path, steps: int = 10) -> dict[float, float]:
@@ -196,8 +186,7 @@ def _refuse_mixed(runs: list[Path]) -> None:
 def _write(folder: Path, case: Judge, like: Path, metrics: Mapping[str, Any]) -> None:
     """A folder that load_model takes, beside the run that it came from."""
     folder.mkdir(exist_ok=True)
-    state = case.backbone.net.state_dict() | {f"head.{k}": v for k, v in case.network[1].state_dict().items()}
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / "model.safetensors", {"format": "pt"})
+    record.write_weights(folder, record.state_of(case.backbone.net, case.network[1]))
     for name in ("config.yaml", "splits.csv", "model.json"):
         shutil.copy(like / name, folder / name)
     record.write_json(folder / "metrics.json", metrics)

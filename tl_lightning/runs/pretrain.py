@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 import tl_lightning
+from tl_lightning.backbones.statistics import recalibrate
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
 from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.errors import UserError
 from tl_lightning.pretraining.data import DrawnImages
-from tl_lightning.pretraining.module import Pretraining, level, recalibrate
+from tl_lightning.pretraining.module import INPUT, Pretraining, level
 from tl_lightning.pretraining.watch import Watch
 from tl_lightning.runs.build import instantiate, refusing
 from tl_lightning.runs.ranks import following
@@ -103,7 +104,7 @@ def write(path: Path, cfg: DictConfig, module: Pretraining, data: DrawnImages) -
     net: nn.Module = module.backbone.net
     epochs = cfg.trainer.max_epochs
     fresh = data.stream(epochs, epochs, min(_CALIBRATION, cfg.data.views), 0)  # an epoch that was not trained on
-    recalibrate(net, (images for images, _ in fresh))
+    recalibrate(net, (INPUT.normalise(images) for images, _ in fresh))
     level(net, _SIZE)
     state = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     facts = {

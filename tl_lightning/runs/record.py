@@ -44,9 +44,7 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
     """model.safetensors under the library's own key names, the head's under `head.`, and model.json beside it."""
     net = copy.deepcopy(module.backbone.net)
     low_rank.merge(net)
-    state = {k: v.contiguous().cpu() for k, v in net.state_dict().items()}
-    state |= {_HEAD + k: v.contiguous().cpu() for k, v in module.head.state_dict().items()}
-    _atomically(run / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}))
+    write_weights(run, state_of(net, module.head))
     facts = {
         "backbone": OmegaConf.to_container(cfg.backbone, resolve=True),
         "classes": list(module.classes),
@@ -63,6 +61,23 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
         },
     }
     write_json(run / "model.json", facts)
+
+
+def state_of(net: nn.Module, head: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network and its head under the names that a run's file gives them."""
+    state = net.state_dict() | {_HEAD + k: v for k, v in head.state_dict().items()}
+    return {k: v.contiguous().cpu() for k, v in state.items()}
+
+
+def load_state(state: Mapping[str, Tensor], net: nn.Module, head: nn.Module) -> None:
+    """Put weights that `state_of` gave into a network and a head."""
+    net.load_state_dict({k: v for k, v in state.items() if not k.startswith(_HEAD)})
+    head.load_state_dict({k.removeprefix(_HEAD): v for k, v in state.items() if k.startswith(_HEAD)})
+
+
+def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """model.safetensors, never half written."""
+    _atomically(folder / "model.safetensors", lambda path: save_file(dict(state), path, {"format": "pt"}))
 
 
 def target(strategy: Strategy) -> str:
@@ -99,13 +114,8 @@ def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     low_rank.merge(backbone.net)
     prior = torch.full((len(facts["classes"]),), 1 / len(facts["classes"]))
     head: nn.Module = instantiate(OmegaConf.create(facts["head"]))(backbone.feature_dim, prior)
-    backbone.net.load_state_dict({k: v for k, v in state.items() if not k.startswith(_HEAD)})
-    head.load_state_dict(_head_state(state))
+    load_state(state, backbone.net, head)
     return nn.Sequential(backbone, head).eval(), facts
-
-
-def _head_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(_HEAD): v for k, v in state.items() if k.startswith(_HEAD)}
 
 
 def _atomically(path: Path, write: Any) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -93,12 +92,12 @@ def _prepare(parts: Parts, checkpoint: str | None) -> L.LightningDataModule:
     device = trainer.strategy.root_device
     loaders, module.entry = parts.frozen.loaders(device, trainer.max_epochs or 1)
     if module.regularizer and module.regularizer.asks_source and not checkpoint:
-        labels = np.array([label for _, label in parts.data.folder.split("train")])
         plain = module.backbone.plain() if module.backbone.taps else module.backbone
         probabilities = source_probabilities(plain, parts.frozen.features(device, plain))
+        labels = parts.data.folder.labels("train")
         module.regularizer.tell(relationship(probabilities, labels, len(module.classes)))
     if module.plan.solve and not checkpoint:
-        began, labels = time.perf_counter(), np.array([label for _, label in parts.data.folder.split("train")])
+        began, labels = time.perf_counter(), parts.data.folder.labels("train")
         rows = parts.frozen.features(device, module.backbone)
         solution = solve.solve(rows, labels, len(module.classes), parts.data.emphasis())
         solve.install(module.head, solution)
