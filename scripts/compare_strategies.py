@@ -35,6 +35,8 @@ METHODS = {name: (f"strategy={name}",) for name in STRATEGIES} | {
     "auto": ("strategy=auto",),
     "co_tuning": ("strategy=finetune_all", "regularizer=co_tuning"),
     "co_tuning_flat": (*FLAT, "regularizer=co_tuning", "regularizer.strength=1"),
+    "co_tuning_sam": (*FLAT, "regularizer=co_tuning", "regularizer.strength=1", "optimizer=sam"),
+    "flat_sam": (*FLAT, "optimizer=sam"),
     "lwf": ("strategy=finetune_all", "regularizer=lwf"),
 }
 FASTAI = "fastai fine_tune"

@@ -1,9 +1,12 @@
-"""What pretrained weights expect of an image: shared by backbones and data."""
+"""What pretrained weights expect of an image or a text: shared by backbones and data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tl_lightning.errors import UserError
 
@@ -43,6 +46,22 @@ class ImageInput:
         """The same weights fed `size` pixels, for training and evaluation alike; resize keeps its ratio to the crop."""
         return replace(self, size=size, eval_size=size, eval_resize=round(size * self.eval_resize / self.eval_size))
 
+    def __str__(self) -> str:
+        return f"{self.size} px" + (f", evaluated at {self.eval_size}" if self.eval_size != self.size else "")
+
+    def facts(self) -> dict[str, Any]:
+        """What a run keeps of it."""
+        return asdict(self)
+
+    @property
+    def meaning(self) -> str:
+        """What the output of a network depends on beside the pixels that it is given."""
+        return repr((self.mean, self.std))
+
+    def blank(self, like: Tensor, number: int = 1) -> Tensor:
+        """So many grey images of the evaluation's size, on the device of `like`."""
+        return like.new_zeros(number, 3, self.eval_size, self.eval_size)
+
     def normalise(self, images: Tensor, out: Tensor | None = None) -> Tensor:
         """(N, 3, H, W) of 0..255 to float32 of zero mean and unit spread on the images' device, in `out` if given."""
         floats = images[:0].float()
@@ -54,3 +73,54 @@ class ImageInput:
         """The inverse of `normalise`, as floats in [0, 1]: for pictures that people look at."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """The tokenizer of one set of weights, and what is made of its tokens.
+
+    Texts are cut after `length` tokens. `pooling` makes one vector of a text: "mean" of its tokens, "cls" (the first),
+    "last", or "max". Batches are (N, T, 3) integers: a token, its segment, and 1 where there is one.
+    """
+
+    length: int
+    pooling: str
+    tokenizer: Any
+
+    def __str__(self) -> str:
+        return f"up to {self.length} tokens, {self.pooling} pooled"
+
+    def facts(self) -> dict[str, Any]:
+        """What a run keeps of it beside the tokenizer, which has files of its own."""
+        return {"length": self.length, "pooling": self.pooling}
+
+    @property
+    def meaning(self) -> str:
+        """What the output of a network depends on beside the tokens that it is given."""
+        return self.pooling
+
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> tuple[list[np.ndarray], int]:
+        """(T, 2) tokens and segments of every text or pair, and how many of them were cut."""
+        whole = [list(part) for part in zip(*texts, strict=True)]
+        found = self.tokenizer(*whole, truncation=False, add_special_tokens=True, return_token_type_ids=True)
+        ids, kinds = found["input_ids"], found["token_type_ids"]
+        long = [i for i, tokens in enumerate(ids) if len(tokens) > self.length]
+        for i in long:
+            cut = self.tokenizer(
+                *texts[i], truncation=True, max_length=self.length, add_special_tokens=True, return_token_type_ids=True
+            )
+            ids[i], kinds[i] = cut["input_ids"], cut["token_type_ids"]
+        rows = [np.array([a or [0], b or [0]], np.int32).T for a, b in zip(ids, kinds, strict=True)]
+        return rows, len(long)
+
+    def blank(self, like: Tensor, number: int = 1) -> Tensor:
+        """So many texts of up to 32 zeros, on the device of `like`."""
+        import torch
+
+        tokens = torch.zeros(number, min(32, self.length), 3, dtype=torch.long, device=like.device)
+        tokens[..., 2] = 1
+        return tokens
+
+    def normalise(self, tokens: Tensor, out: Tensor | None = None) -> Tensor:
+        """Tokens as they are."""
+        return tokens

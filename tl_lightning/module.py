@@ -67,10 +67,14 @@ class TransferModule(L.LightningModule):
         self.val_confusion, self.test_confusion = metrics.confusion(classes), metrics.confusion(classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W), or what enters at stage `entry`, to (N, C) logits."""
+        """Normalised images (N, 3, H, W), tokens (N, T, 3), or what enters at stage `entry`, to (N, C) logits."""
         with self._folding.active():
-            logits: Tensor = self.head(self.backbone(x.to(self.dtype), self.entry))  # bf16-true: parameters in bf16
+            logits: Tensor = self.head(self.backbone(self._cast(x), self.entry))
         return logits
+
+    def _cast(self, x: Tensor) -> Tensor:
+        """Images and activations in the parameters' precision (bf16-true); tokens as they are."""
+        return x.to(self.dtype) if x.is_floating_point() else x
 
     def owners(self) -> list[tuple[str, list[tuple[str, nn.Parameter]], list[nn.Module]]]:
         """(name, named parameters, modules) of every stage in order, then of the heads; looked up once."""
@@ -118,7 +122,7 @@ class TransferModule(L.LightningModule):
             self.backbone.watch = None
         loss = F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
         if self.regularizer:
-            seen = Seen(self.entry, images.to(self.dtype), outputs, labels)
+            seen = Seen(self.entry, self._cast(images), outputs, labels)
             loss = loss + self.regularizer(seen, self.backbone, self.head)
         if not again:
             self._record(loss.detach(), batch_idx)

@@ -85,7 +85,9 @@ def scheduler(optimizer: Optimizer, multiplier: Callable[[str, int], float]) -> 
 class SAMAdamW(AdamW):
     """AdamW with gradients taken at the worst point within `rho`: sharpness-aware minimisation (arXiv:2010.01412).
 
-    `step` needs a closure, which it runs twice; `uphill` is True during the second run.
+    `step` needs a closure, which it runs twice; `uphill` is True during the second run. Groups whose name begins with
+    "head" stay where they are uphill, unless they alone learn: a head that starts at zero would point the other way
+    there, and the features below would learn to tell nothing apart.
     """
 
     def __init__(self, params: Any, *, rho: float = 0.05, **options: Any) -> None:
@@ -100,7 +102,9 @@ class SAMAdamW(AdamW):
         assert closure is not None, "SAM evaluates the loss itself"
         again = torch.enable_grad()(closure)
         loss = again()
-        moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        learning = [(g, p) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        stages = [p for g, p in learning if not str(g.get("name", "")).startswith("head")]
+        moved = stages or [p for _, p in learning]
         length = torch.stack([p.grad.norm() for p in moved]).norm().clamp(min=1e-12)
         before = [p.clone() for p in moved]
         for p in moved:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tl_lightning.errors import UserError, nearest
-from tl_lightning.inputs import ImageInput
+from tl_lightning.inputs import ImageInput, TextInput
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Backbone(nn.Module):
     of any earlier stage to (N, C). `source_head` is the classifier taken off, from features to the source's classes,
     whose names are `source_classes`: no part of the parameters, kept because it says what the features meant.
     `pretrained` is False where the weights are random; `gentle` is True where photographs taught them what high rates
-    would destroy, which drawn images do not. `watch`, if set, is shown the output of every stage that is run.
+    would destroy, which drawn images do not. `save`, if given, writes what the library needs to build the network again
+    into a folder. `watch`, if set, is shown the output of every stage that is run.
     """
 
     source_head: nn.Module | None
@@ -51,7 +53,7 @@ class Backbone(nn.Module):
         self,
         net: nn.Module,
         stages: Sequence[Stage],
-        input: ImageInput,
+        input: ImageInput | TextInput,
         feature_dim: int,
         *,
         pool: Callable[[Tensor], Tensor] = pool_map,
@@ -59,6 +61,7 @@ class Backbone(nn.Module):
         source_classes: Sequence[str] = (),
         pretrained: bool = True,
         gentle: bool | None = None,
+        save: Callable[[Path], None] | None = None,
     ) -> None:
         super().__init__()
         self.net, self.stages, self.input, self.feature_dim = net, tuple(stages), input, feature_dim
@@ -67,6 +70,7 @@ class Backbone(nn.Module):
         self.taps: tuple[int, ...] = ()  # stages whose outputs make the features; empty: the last one alone
         self.scaled = True  # taps to unit root mean square
         self.source_classes = tuple(source_classes)
+        self.save = save
         self.watch: Callable[[int, Tensor], None] | None = None
         self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
 
@@ -82,7 +86,7 @@ class Backbone(nn.Module):
         return self.stage_names.index(name)
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """Run stages start..stop-1 (default: to the end) on the output of stage start-1, or on normalised images."""
+        """Run stages start..stop-1 (default: to the end) on the output of stage start-1, or on what a net is fed."""
         for i, stage in list(enumerate(self.stages))[start:stop]:
             x = stage.run(self.net, x)
             if self.watch is not None:
@@ -90,7 +94,7 @@ class Backbone(nn.Module):
         return x
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """Normalised images (N, 3, H, W), or the output of stage start-1, to (N, feature_dim) features."""
+        """Normalised images (N, 3, H, W), tokens (N, T, 3) or the output of stage start-1, to (N, feature_dim)."""
         if start == len(self.stages):
             return x
         if not self.taps:
@@ -157,6 +161,7 @@ class Backbone(nn.Module):
             source_classes=self.source_classes,
             pretrained=self.pretrained,
             gentle=self.gentle,
+            save=self.save,
         )
 
     def drop(self, start: int) -> None:
@@ -168,11 +173,10 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def widths(self, stop: int | None = None) -> list[int]:
-        """Length of the pooled output of every stage (up to `stop`), found by running a blank image."""
+        """Length of the pooled output of every stage (up to `stop`), found by running a blank input."""
         modes = {m: m.training for m in self.modules()}
         self.eval()
-        parameter = next(self.net.parameters())
-        x = parameter.new_zeros(1, 3, self.input.size, self.input.size)
+        x = self.input.blank(next(self.net.parameters()))
         widths = []
         for stage in self.stages[:stop]:
             x = stage.run(self.net, x)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from tl_lightning.backbones.backbone import Stage, pool_map
+from tl_lightning.backbones.stages import (
+    by_patches,
+    by_pooling,
+    by_stride,
+    chain,
+    flat_pool,
+    mean_pool,
+    through,
+)
 from tl_lightning.errors import UserError
 
 
@@ -20,7 +29,8 @@ class Family:
 
     `stages` makes the table from a net; `head` is the dotted name of the last layer of its classifier; `unused`
     are parts that never run here; `width` is the feature length where that differs from the classifier's input;
-    `options` go to torchvision's builder.
+    `options` go to torchvision's builder, with the number of pixels as `sized` if that is named, which must be a
+    multiple of `grid`, and whether to draw random weights as `drawn`.
     """
 
     stages: Callable[[Any], Sequence[Stage]]
@@ -29,99 +39,110 @@ class Family:
     unused: tuple[str, ...] = ()
     width: int | None = None
     options: tuple[tuple[str, Any], ...] = ()
-
-
-def _chain(name: str, *parts: str, end: Callable[[Any, Tensor], Tensor] | None = None) -> Stage:
-    """A stage that calls the named modules one after another, then `end` if given."""
-
-    def run(net: Any, x: Tensor) -> Tensor:
-        for part in parts:
-            x = net.get_submodule(part)(x)
-        return x if end is None else end(net, x)
-
-    return Stage(name, parts, run)
-
-
-def _flat_pool(net: Any, x: Tensor) -> Tensor:
-    return torch.flatten(net.avgpool(x), 1)
-
-
-def _mean_pool(net: Any, x: Tensor) -> Tensor:
-    return pool_map(x)
-
-
-def _spans(*bounds: int) -> Callable[[Any], list[Stage]]:
-    """Stages stem, stage1 ... of `features[a:b]` for consecutive bounds, the last one pooled by the mean."""
-
-    def stages(net: Any) -> list[Stage]:
-        parts = [[f"features.{i}" for i in range(a, b)] for a, b in pairwise(bounds)]
-        names = ["stem", *(f"stage{i}" for i in range(1, len(parts)))]
-        ends = [None] * (len(parts) - 1) + [_mean_pool]
-        return [_chain(n, *p, end=e) for n, p, e in zip(names, parts, ends, strict=True)]
-
-    return stages
+    sized: Callable[[int], dict[str, Any]] | None = None
+    grid: Callable[[str], int] | None = None
+    drawn: str | None = None
 
 
 def _resnet(net: Any) -> list[Stage]:
-    layers = [_chain(f"layer{i}", f"layer{i}") for i in (1, 2, 3)]
-    return [_chain("stem", "conv1", "bn1", "relu", "maxpool"), *layers, _chain("layer4", "layer4", end=_flat_pool)]
+    layers = [chain(f"layer{i}", f"layer{i}") for i in (1, 2, 3)]
+    return [chain("stem", "conv1", "bn1", "relu", "maxpool"), *layers, chain("layer4", "layer4", end=flat_pool)]
 
 
-def _inception(net: Any) -> list[Stage]:
-    def first(net: Any, x: Tensor) -> Tensor:  # the weights were trained on (x - 0.5) / 0.5, see transform_input
-        return stem.run(net, net._transform_input(x))
-
-    stem = _chain("stem", "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1")
+def _regnet(net: Any) -> list[Stage]:
+    blocks = [f"trunk_output.block{i}" for i in (1, 2, 3, 4)]
     return [
-        Stage("stem", stem.prefixes, first),
-        _chain("conv", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
-        _chain("mixed5", *(f"Mixed_5{c}" for c in "bcd")),
-        _chain("mixed6", *(f"Mixed_6{c}" for c in "abcde")),
-        _chain("mixed7", *(f"Mixed_7{c}" for c in "abc"), end=_flat_pool),
+        chain("stem", "stem"),
+        *(chain(f"block{i}", b) for i, b in enumerate(blocks[:-1], 1)),
+        chain("block4", blocks[-1], end=flat_pool),
     ]
 
 
-def _vgg_pooled(net: Any) -> list[Stage]:
-    return _vgg_blocks(net, _mean_pool)
+def _densenet(net: Any) -> list[Stage]:
+    """A transition, which shrinks the map, ends the block before it, as in the paper (arXiv:1608.06993)."""
+
+    def end(net: Any, x: Tensor) -> Tensor:
+        return pool_map(F.relu(x))  # functional in torchvision
+
+    stem = chain("stem", *(f"features.{part}" for part in ("conv0", "norm0", "relu0", "pool0")))
+    blocks = [chain(f"block{i}", f"features.denseblock{i}", f"features.transition{i}") for i in (1, 2, 3)]
+    return [stem, *blocks, chain("block4", "features.denseblock4", "features.norm5", end=end)]
 
 
-def _vgg_fc(net: Any) -> list[Stage]:
-    fc6 = _chain("fc6", *(f"classifier.{i}" for i in (0, 1, 2)))
-    fc7 = _chain("fc7", *(f"classifier.{i}" for i in (3, 4, 5)))
-    return [*_vgg_blocks(net, _flat_pool), fc6, fc7]
+def _shufflenet(net: Any) -> list[Stage]:
+    return [
+        chain("stem", "conv1", "maxpool"),
+        chain("stage2", "stage2"),
+        chain("stage3", "stage3"),
+        chain("stage4", "stage4", "conv5", end=mean_pool),
+    ]
 
 
-def _vgg_blocks(net: Any, end: Callable[[Any, Tensor], Tensor]) -> list[Stage]:
-    """Five blocks, each ending in its max pooling."""
-    bounds = [0, *(i + 1 for i, m in enumerate(net.features) if isinstance(m, nn.MaxPool2d))]
-    parts = [[f"features.{i}" for i in range(a, b)] for a, b in pairwise(bounds)]
-    ends = [None] * (len(parts) - 1) + [end]
-    return [_chain(f"block{i}", *p, end=e) for i, (p, e) in enumerate(zip(parts, ends, strict=True), 1)]
+def _rescaled(stem: Stage) -> Stage:
+    """The stem of a network whose weights were trained on (x - 0.5) / 0.5, see torchvision's transform_input."""
+    return Stage(stem.name, stem.prefixes, lambda net, x: stem.run(net, net._transform_input(x)))
+
+
+def _inception(net: Any) -> list[Stage]:
+    return [
+        _rescaled(chain("stem", "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1")),
+        chain("conv", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
+        chain("mixed5", *(f"Mixed_5{c}" for c in "bcd")),
+        chain("mixed6", *(f"Mixed_6{c}" for c in "abcde")),
+        chain("mixed7", *(f"Mixed_7{c}" for c in "abc"), end=flat_pool),
+    ]
+
+
+def _googlenet(net: Any) -> list[Stage]:
+    return [
+        _rescaled(chain("stem", "conv1", "maxpool1")),
+        chain("conv", "conv2", "conv3", "maxpool2"),
+        chain("inception3", "inception3a", "inception3b", "maxpool3"),
+        chain("inception4", *(f"inception4{c}" for c in "abcde"), "maxpool4"),
+        chain("inception5", "inception5a", "inception5b", end=flat_pool),
+    ]
+
+
+def _pooled(net: Any) -> list[Stage]:
+    return by_pooling(net, mean_pool)
+
+
+def _fully_connected(net: Any) -> list[Stage]:
+    fc6 = chain("fc6", *(f"classifier.{i}" for i in (0, 1, 2)))
+    fc7 = chain("fc7", *(f"classifier.{i}" for i in (3, 4, 5)))
+    return [*by_pooling(net, flat_pool), fc6, fc7]
+
+
+def _mobilenet_v3(net: Any) -> list[Stage]:
+    """Its classifier has a pretrained hidden layer, which belongs to the last stage."""
+
+    def end(net: Any, x: Tensor) -> Tensor:
+        return through("classifier.0", "classifier.1")(net, flat_pool(net, x))
+
+    return by_stride("features", end, ("classifier.0", "classifier.1"))(net)
 
 
 def _convnext(net: Any) -> list[Stage]:
     def end(net: Any, x: Tensor) -> Tensor:  # classifier[0] is a pretrained LayerNorm after the pooling
         return torch.flatten(net.classifier[0](net.avgpool(x)), 1)
 
-    return _patch_stages(end, norm="classifier.0")
+    return by_patches(end, norm="classifier.0")
 
 
 def _swin(net: Any) -> list[Stage]:
     def end(net: Any, x: Tensor) -> Tensor:
         return torch.flatten(net.avgpool(net.permute(net.norm(x))), 1)
 
-    return _patch_stages(end, norm="norm")
+    return by_patches(end, norm="norm")
 
 
-def _patch_stages(end: Callable[[Any, Tensor], Tensor], norm: str) -> list[Stage]:
-    """Patch embedding, then four stages; a layer that shrinks the map belongs to the stage after it."""
-    last = _chain("stage4", "features.6", "features.7", end=end)
+def _maxvit(net: Any) -> list[Stage]:
+    """Its classifier normalises and mixes the pooled features by pretrained layers, which belong to the last stage."""
+    before_last = tuple(f"classifier.{i}" for i in range(5))
     return [
-        _chain("stem", "features.0"),
-        _chain("stage1", "features.1"),
-        _chain("stage2", "features.2", "features.3"),
-        _chain("stage3", "features.4", "features.5"),
-        Stage(last.name, (*last.prefixes, norm), last.run),
+        chain("stem", "stem"),
+        *(chain(f"block{i}", f"blocks.{i - 1}") for i in (1, 2, 3)),
+        chain("block4", "blocks.3", *before_last),
     ]
 
 
@@ -140,32 +161,53 @@ def _vit(net: Any) -> list[Stage]:
     quarter = len(layers) // 4
     blocks = [layers[i * quarter : (i + 1) * quarter] for i in range(4)]
     stem = Stage("stem", ("conv_proj", "class_token", "encoder.pos_embedding", "encoder.dropout"), tokens)
-    middle = [_chain(f"block{i}", *b) for i, b in enumerate(blocks[:-1], 1)]
-    last = _chain("block4", *blocks[-1], end=end)
-    return [stem, *middle, Stage("block4", (*last.prefixes, "encoder.ln"), last.run)]
+    middle = [chain(f"block{i}", *b) for i, b in enumerate(blocks[:-1], 1)]
+    return [stem, *middle, chain("block4", *blocks[-1], end=end, also=("encoder.ln",))]
 
 
-def _pool_patches(x: Tensor) -> Tensor:
-    return x[:, 1:].mean(1)  # below the last layers the class token has seen little of the image; in the stem, nothing
+def pool_patches(x: Tensor) -> Tensor:
+    """(N, 1 + P, C) to (N, C) by the mean over patches: the class token has seen little of the image below the top."""
+    return x[:, 1:].mean(1)
 
 
-def _pool_channels_last(x: Tensor) -> Tensor:
+def pool_channels_last(x: Tensor) -> Tensor:
+    """(N, H, W, C) to (N, C) by the spatial mean."""
     return x.mean((1, 2))
 
 
-_VGG_FC = Family(_vgg_fc, "classifier.6")
+# transform_input is a fixed rescaling of the input, on for every set of weights so that a run reloads alike
+_NO_AUXILIARY = (("aux_logits", False), ("transform_input", True))
+_FULLY_CONNECTED = Family(_fully_connected, "classifier.6")
+_RESNET = Family(_resnet, "fc")
+_STRIDED = Family(by_stride("features"), "classifier.1")
 FAMILIES: dict[str, Family] = {
-    "vgg": Family(_vgg_pooled, "classifier.6", unused=("classifier",), width=512),
-    "resnet": Family(_resnet, "fc"),
-    # transform_input is a fixed rescaling of the input, on for every set of weights so that a run reloads alike
-    "inception": Family(
-        _inception, "fc", unused=("AuxLogits",), options=(("aux_logits", False), ("transform_input", True))
-    ),
-    "mobilenet_v2": Family(_spans(0, 2, 4, 7, 14, 19), "classifier.1"),
-    "efficientnet_b": Family(_spans(0, 2, 3, 4, 6, 9), "classifier.1"),
+    "alexnet": Family(_pooled, "classifier.6", unused=("classifier",), width=256),
+    "vgg": Family(_pooled, "classifier.6", unused=("classifier",), width=512),
+    "squeezenet": Family(_pooled, "classifier.1", unused=("classifier",), width=512),
+    "resnet": _RESNET,
+    "resnext": _RESNET,
+    "wide_resnet": _RESNET,
+    "regnet": Family(_regnet, "fc"),
+    "densenet": Family(_densenet, "classifier"),
+    "googlenet": Family(_googlenet, "fc", unused=("aux1", "aux2"), options=_NO_AUXILIARY, drawn="init_weights"),
+    "inception": Family(_inception, "fc", unused=("AuxLogits",), options=_NO_AUXILIARY, drawn="init_weights"),
+    "shufflenet": Family(_shufflenet, "fc"),
+    "mnasnet": Family(by_stride("layers"), "classifier.1"),
+    "mobilenet_v2": _STRIDED,
+    "mobilenet_v3": Family(_mobilenet_v3, "classifier.3"),
+    "efficientnet": _STRIDED,
     "convnext": Family(_convnext, "classifier.2"),
-    "vit": Family(_vit, "heads.head", pool=_pool_patches),
-    "swin_": Family(_swin, "head", pool=_pool_channels_last),
+    "vit": Family(
+        _vit,
+        "heads.head",
+        pool=pool_patches,
+        sized=lambda pixels: {"image_size": pixels},
+        grid=lambda name: int(name.rsplit("_", 1)[1]),
+    ),
+    "swin_": Family(_swin, "head", pool=pool_channels_last),
+    "maxvit": Family(
+        _maxvit, "classifier.5", sized=lambda pixels: {"input_size": (pixels, pixels)}, grid=lambda name: 224
+    ),
 }
 
 
@@ -174,9 +216,11 @@ def family_of(name: str, features: str = "pooled") -> Family:
     if features not in ("pooled", "fc"):
         raise UserError(f"features='{features}' is unknown: use 'pooled' or 'fc'")
     if features == "fc":
-        if not name.startswith("vgg"):
-            raise UserError(f"features=fc is for VGG, whose fully connected layers are pretrained; {name} has none")
-        return _VGG_FC
+        if not name.startswith(("vgg", "alexnet")):
+            raise UserError(
+                f"features=fc is for VGG and AlexNet, whose fully connected layers are pretrained; {name} has none"
+            )
+        return _FULLY_CONNECTED
     for prefix, family in FAMILIES.items():
         if name.startswith(prefix):
             return family

@@ -29,13 +29,12 @@ def _input(entry: WeightsEnum, own_size: int | None, image_size: int | None) -> 
 def _options(name: str, family: Family, image: ImageInput, random: bool) -> dict[str, Any]:
     """What torchvision's builder is told."""
     options = dict(family.options)
-    if name.startswith("vit"):
-        patch = int(name.rsplit("_", 1)[1])
-        if image.size % patch:
-            raise UserError(f"image_size={image.size}: {name} takes multiples of its patch, {patch} pixels")
-        options["image_size"] = image.size
-    if name.startswith("inception"):
-        options["init_weights"] = random  # slow, and overwritten when weights are loaded
+    if family.grid and image.size % family.grid(name):
+        raise UserError(f"image_size={image.size}: {name} takes multiples of {family.grid(name)} pixels")
+    if family.sized:
+        options |= family.sized(image.size)
+    if family.drawn:
+        options[family.drawn] = random  # slow, and overwritten when weights are loaded
     return options
 
 
@@ -67,7 +66,7 @@ def backbone(
         state = pretrained.load(entry, path)
         if name.startswith("vit"):
             state = dict(interpolate_embeddings(image.size, net.patch_size, OrderedDict(state)))
-        has_source_head = pretrained.fit(net, state, family.head, family.unused, str(path or entry))
+        has_source_head = pretrained.fit(net, state, (family.head,), family.unused, str(path or entry))
     if family.head.split(".")[0] not in family.unused:
         parent, _, child = family.head.rpartition(".")
         setattr(net.get_submodule(parent), child, nn.Identity())

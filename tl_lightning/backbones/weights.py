@@ -43,10 +43,7 @@ def find(name: str, weights: str | None) -> tuple[WeightsEnum, Path | None]:
         raise UserError(f"backbone.weights={weights} must be a name, a file or null")
     if weights == formula.NAME:
         return entries.DEFAULT, formula.shipped(name)
-    if weights.endswith(_SUFFIXES):
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise UserError(f"weights file {path} does not exist")
+    if (path := local(weights)) is not None:
         return entries.DEFAULT, path
     known = [*entries.__members__, *([formula.NAME] if name in formula.DIGESTS else [])]
     if weights not in known:
@@ -55,6 +52,16 @@ def find(name: str, weights: str | None) -> tuple[WeightsEnum, Path | None]:
             f"({', '.join(_SUFFIXES)}), or null for random weights"
         )
     return entries[weights], None
+
+
+def local(weights: str | None) -> Path | None:
+    """The file that `weights` names, if it looks like one; UserError if it is not there."""
+    if not isinstance(weights, str) or not weights.endswith(_SUFFIXES):
+        return None
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"weights file {path} does not exist")
+    return path
 
 
 def at_hand(entry: WeightsEnum, path: Path | None) -> bool:
@@ -86,7 +93,15 @@ def image_input(entry: WeightsEnum) -> ImageInput:
 
 def load(entry: WeightsEnum, path: Path | None) -> dict[str, Tensor]:
     """Parameters in float32, from a local file or from torchvision's cache, downloaded if they are not there."""
-    state = _read(path) if path else _download(entry)
+    return _single(_read(path) if path else _download(entry))
+
+
+def of_file(path: Path) -> dict[str, Tensor]:
+    """Parameters in float32 from a local file; UserError if it holds anything else."""
+    return _single(_read(path))
+
+
+def _single(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
@@ -126,15 +141,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def fit(net: nn.Module, state: dict[str, Tensor], head: str, unused: Sequence[str], source: str) -> bool:
-    """Load `state` into `net`; True if the classifier under `head` came along.
+def fit(net: nn.Module, state: dict[str, Tensor], heads: Sequence[str], unused: Sequence[str], source: str) -> bool:
+    """Load `state` into `net`; True if the classifier under `heads` came along.
 
     Keys under `unused` prefixes belong to parts that the backbone leaves out. A classifier of another size is
     dropped with one line; anything else missing, unexpected or misshapen is an error that lists it.
     """
     want = net.state_dict()
     state = {k: v for k, v in state.items() if not _under(k, unused)}
-    classifier = [k for k in sorted({*want, *state}) if _under(k, (head, "head"))]
+    # a run's file has its new head under "head."
+    classifier = [k for k in sorted({*want, *state}) if _under(k, heads) or (k not in want and _under(k, ("head",)))]
     kept = bool(classifier) and all(k in want and k in state and want[k].shape == state[k].shape for k in classifier)
     if not kept:
         if sizes := [str(len(state[k])) for k in classifier if k in state and state[k].ndim]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tl_lightning.data import doctor, layout, splits
+from tl_lightning.data.labelled import Collection
 from tl_lightning.data.splits import Item
 from tl_lightning.errors import UserError
 
@@ -18,35 +16,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ImageFolder:
-    """The images under `root`: one class index for all splits, unreadable files set aside with their reason."""
+class ImageFolder(Collection):
+    """The images under `root`, known by their paths below it."""
 
-    root: Path
-    items: tuple[Item, ...]
-    classes: tuple[str, ...]
+    noun = "images"
 
-    def split(self, name: str) -> list[tuple[str, int]]:
-        """(absolute path, class index) of a split's usable images."""
-        index = {c: i for i, c in enumerate(self.classes)}
-        return [(str(self.root / i.path), index[i.label]) for i in self.items if i.split == name and not i.skipped]
-
-    def labels(self, name: str) -> np.ndarray:
-        """(N,) class indices of a split's usable images, in the order of `split`."""
-        return np.array([label for _, label in self.split(name)])
+    def sample(self, item: Item) -> str:
+        """Absolute path."""
+        return str(self.root / item.path)
 
     def paths(self, name: str) -> list[str]:
         """Paths of a split's usable images, relative to `root`, in the order of `split`."""
-        return [i.path for i in self.items if i.split == name and not i.skipped]
-
-    def counts(self, split: str) -> list[int]:
-        """Usable images of each class in a split."""
-        found = Counter(i.label for i in self.items if i.split == split and not i.skipped)
-        return [found[c] for c in self.classes]
-
-    @property
-    def skipped(self) -> list[Item]:
-        """The files that could not be read."""
-        return [i for i in self.items if i.skipped]
+        return [i.path for i in self.used(name)]
 
 
 def read(
@@ -65,14 +46,9 @@ def read(
     `test_fraction` is given) is drawn from train, stratified. `splits_file` repeats the split of an earlier run.
     Raises UserError for anything that cannot be trained on.
     """
-    if max_per_class is not None and max_per_class < 1:
-        raise UserError(f"data.max_per_class={max_per_class} must be at least 1, or null for all")
+    splits.check_fractions(val_fraction, test_fraction, max_per_class, "images")
     if on_error not in ("skip", "raise"):
         raise UserError(f"data.on_error={on_error} is unknown: use skip or raise")
-    if not 0 < val_fraction < 1 or not 0 <= test_fraction < 1 or val_fraction + test_fraction >= 1:
-        raise UserError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} must leave images to train on"
-        )
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.root={root} does not exist or is no folder: it must hold one folder of images per class")

@@ -36,7 +36,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         decoded: Decoded | None = None,
         draft: bool = True,
     ) -> None:
-        self.items, self.transform, self.decoded = items, transform, decoded
+        self.items, self.transform, self.decoded, self.longest = items, transform, decoded, 0
         self.at_least = transform.asks if draft else None
 
     def __len__(self) -> int:
@@ -66,13 +66,18 @@ def drawing(seed: int) -> Iterator[None]:
         yield
 
 
-def collate(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """uint8 images copied once, into one channels_last buffer, and their labels."""
-    first = samples[0][0]
-    batch = torch.empty((len(samples), *first.shape[1:], first.shape[0]), dtype=first.dtype)
-    for row, (image, _) in zip(batch, samples, strict=True):
+def stack(images: Sequence[Tensor]) -> Tensor:
+    """uint8 images copied once, into one channels_last buffer."""
+    first = images[0]
+    batch = torch.empty((len(images), *first.shape[1:], first.shape[0]), dtype=first.dtype)
+    for row, image in zip(batch, images, strict=True):
         row.copy_(image.permute(1, 2, 0))
-    return batch.permute(0, 3, 1, 2), torch.tensor([label for _, label in samples])
+    return batch.permute(0, 3, 1, 2)
+
+
+def collate(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """Images in one buffer, and their labels."""
+    return stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])
 
 
 def prepared_shapes(folder: ImageFolder, split: str, transform: transforms.Transform) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which images a process sees in an epoch: a pure function of seed, epoch and rank."""
+"""Which samples a process sees in an epoch: a pure function of seed, epoch and rank."""
 
 from __future__ import annotations
 
@@ -49,29 +49,54 @@ class EpochSampler(Sampler[Key]):
         return zip(order[mine].tolist(), seeds[mine].tolist(), strict=True)
 
 
-class EvalBatches(Sampler[list[Key]]):
-    """Every image exactly once over all ranks, in as many batches on each; none is repeated.
+class LengthBatches(Sampler[list[Key]]):
+    """Batches of samples of about one length, drawn by `sampler`: little of them is padding.
 
-    To come out even a batch may hold one image more than `batch_size`.
+    Of every fifty batches' samples those of like length are put together; then the batches are shuffled. Their number
+    is that of batches of `size` samples each; a remainder waits for another epoch.
     """
 
-    def __init__(self, length: int, batch_size: int) -> None:
-        self.length, self.batch_size = length, batch_size
+    POOL = 50
+
+    def __init__(self, sampler: EpochSampler, lengths: np.ndarray, size: int) -> None:
+        self.sampler, self.lengths, self.size = sampler, lengths, size
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = list(self.sampler)[: len(self) * self.size]
+        batches: list[list[Key]] = []
+        for start in range(0, len(keys), self.POOL * self.size):
+            pool = sorted(keys[start : start + self.POOL * self.size], key=lambda key: self.lengths[key[0]])
+            batches += [pool[i : i + self.size] for i in range(0, len(pool), self.size)]
+        order = np.random.default_rng([self.sampler.seed, self.sampler.epoch]).permutation(len(batches))
+        return (batches[i] for i in order)
+
+
+class EvalBatches(Sampler[list[Key]]):
+    """Every sample exactly once over all ranks, in as many batches on each; none is repeated.
+
+    To come out even a batch may hold one sample more than `batch_size`. `order` (length,): in which they come.
+    """
+
+    def __init__(self, length: int, batch_size: int, order: np.ndarray | None = None) -> None:
+        self.length, self.batch_size, self.order = length, batch_size, np.arange(length) if order is None else order
 
     def __len__(self) -> int:
         _, world = _rank_and_world()
         fewest = self.length // world  # on some rank; it must fill as many batches as the others
         if not fewest:
-            raise UserError(f"{self.length} images to evaluate are too few for {world} processes: take fewer devices")
+            raise UserError(f"{self.length} samples to evaluate are too few for {world} processes: take fewer devices")
         return min(math.ceil(math.ceil(self.length / world) / self.batch_size), fewest)
 
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = _rank_and_world()
-        for part in np.array_split(np.arange(rank, self.length, world), len(self)):
+        for part in np.array_split(self.order[rank::world], len(self)):
             yield [(int(i), 0) for i in part]
 
 
 def balancing_weights(labels: Sequence[int]) -> Tensor:
-    """A weight per image with which all classes are drawn equally often."""
+    """A weight per sample with which all classes are drawn equally often."""
     counts = torch.bincount(torch.as_tensor(labels)).clamp(min=1)
     return 1.0 / counts[torch.as_tensor(labels)].double()

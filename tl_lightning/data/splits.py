@@ -60,8 +60,19 @@ def write(items: Sequence[Item], path: Path) -> None:
         writer.writerows((i.path, i.split, i.label, i.skipped) for i in items)
 
 
-def read(path: Path, exists: Callable[[str], bool]) -> list[Item]:
-    """Items as `write` left them; UserError if the file is another's or names images that are gone."""
+def check_fractions(val: float, test: float, per_class: int | None, noun: str) -> None:
+    """UserError unless the numbers that say how to divide leave something to train on."""
+    if per_class is not None and per_class < 1:
+        raise UserError(f"data.max_per_class={per_class} must be at least 1, or null for all")
+    if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
+        raise UserError(f"data.val_fraction={val} and data.test_fraction={test} must leave {noun} to train on")
+
+
+def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") -> list[Item]:
+    """Items as `write` left them; UserError if the file is another's or names samples that are gone.
+
+    `among`: the option that says where they should be.
+    """
     if not path.is_file():
         raise UserError(f"data.splits={path} does not exist")
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # spreadsheets add the mark
@@ -74,7 +85,5 @@ def read(path: Path, exists: Callable[[str], bool]) -> list[Item]:
     if strange := {i.split for i in items if not i.skipped} - set(SPLITS):
         raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
     if gone := [i.path for i in items if not i.skipped and not exists(i.path)]:
-        raise UserError(
-            f"data.splits={path} names {len(gone)} images that are not under data.root: {', '.join(gone[:3])}"
-        )
+        raise UserError(f"data.splits={path} names {len(gone)} samples that are not in {among}: {', '.join(gone[:3])}")
     return items

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import PIL
 import torch
 import torchvision
 
 from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.data.image_folder import ImageFolder
-from tl_lightning.data.known import known
 from tl_lightning.features.views import View
 
 
@@ -28,22 +25,10 @@ def of_prefix(backbone: Backbone, boundary: int) -> str:
     digest = hashlib.blake2b(digest_size=20)
     table = [(s.name, s.prefixes) for s in stages]
     taken = (backbone.scaled, backbone.taps, boundary)  # what of the stages makes a row
-    digest.update(repr((table, taken, backbone.input.mean, backbone.input.std)).encode())
+    digest.update(repr((table, taken, backbone.input.meaning)).encode())
     digest.update(repr(backbone.net).encode())  # strides, activations: what no parameter tells
     for name, tensor in backbone.net.state_dict().items():
         if any(s.owns(name) for s in stages):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def of_images(folder: ImageFolder, split: str) -> list[str]:
-    """Digests of the files of a split, in order; remembered until a file changes."""
-    paths = folder.paths(split)
-    digests = known("digests", folder.root, paths, _of_file, "reading {} images to recognise them by their content")
-    return [digests[p] for p in paths]
-
-
-def _of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -78,7 +78,7 @@ class Prefix:
         expected = torch.cat([first, rest.to(first)])
         seconds = (time.perf_counter() - began) / len(rest) * self.images
         self.name = "eager"
-        for name in self._candidates(seconds):
+        for name in self._candidates(seconds, few.ndim == 4):
             try:
                 engine = _BUILDERS[name](self, few)
                 error = disagreement(expected, engine(few))
@@ -91,10 +91,12 @@ class Prefix:
                 break
             log.info(f"engine    {name} is off by {error:.1e}, allowed is {bound:g}: not taken")
 
-    def _candidates(self, seconds: float) -> list[str]:
+    def _candidates(self, seconds: float, images: bool) -> list[str]:
         """Engines to try, the fastest first, for so many seconds of work by the network itself."""
         if self.choice == "eager":
             return []
+        if not images:  # others would build anew for every length of text
+            return ["fused"]
         if self.choice != "auto":
             return list(dict.fromkeys([self.choice, "fused"]))
         if self.device.type == "cuda":  # where seconds are only those of the launch

@@ -1,23 +1,24 @@
-"""One pass of all images through the frozen stages, kept for every later epoch and run."""
+"""One pass of all samples through the frozen stages, kept for every later epoch and run."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tl_lightning.data.datamodule import ImageDataModule
 from tl_lightning.data.decoded import RAM_SHARE
-from tl_lightning.data.loading import Images, collate, enough_workers
+from tl_lightning.data.labelled import LabelledData
+from tl_lightning.data.loading import enough_workers
 from tl_lightning.errors import UserError
 from tl_lightning.features import digests
 from tl_lightning.features.bar import bar
@@ -28,21 +29,34 @@ from tl_lightning.store import Entry, NoRoom, Store, human
 
 log = logging.getLogger(__name__)
 
-_CPU_BATCH = 8  # larger ones take more memory and no less time
 _AGREES = 1e-2  # relative distance of a kept row from the same row computed again: half precision takes 3e-4 of it
 
 
 @dataclass
 class Part:
-    """The rows of one view of one split: where they belong, and, once they are there, the array (N, ...)."""
+    """The rows of one view of one split: where they belong, and, once they are there, the array (N, ...).
+
+    Of texts that are not pooled, rows are as long as the longest: (N, T, D + 1).
+    """
 
     split: str
     view: View
-    images: Images
+    looks: Any
     shape: tuple[int, ...] = ()
     key: str = ""
     rows: np.ndarray | None = None
     out: BinaryIO | None = field(default=None, repr=False)
+    begin: int = 0  # of the first row, in the file
+
+    def put(self, index: np.ndarray, rows: np.ndarray) -> None:
+        """The rows of these samples to their places."""
+        if self.out is None:
+            assert self.rows is not None
+            self.rows[index] = rows
+            return
+        for run in np.split(np.arange(len(index)), np.flatnonzero(np.diff(index) != 1) + 1):
+            self.out.seek(self.begin + int(index[run[0]]) * rows[0].nbytes)
+            self.out.write(rows[run].tobytes())
 
 
 class Extractor:
@@ -52,16 +66,17 @@ class Extractor:
     rows stay in memory.
     """
 
-    def __init__(self, prefix: Prefix, data: ImageDataModule, store: Store | None, dtype: str, show: bool) -> None:
+    def __init__(self, prefix: Prefix, data: LabelledData, store: Store | None, dtype: str, show: bool) -> None:
         self.prefix, self.data, self.store, self.dtype, self.show = prefix, data, store, dtype, show
         self.kept, self.computed, self.seconds = 0, 0, 0.0
         self._room: dict[torch.Size, Tensor] = {}
 
     def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
         """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
-        parts = [Part(s, v, self.data.images(s, v.transform, keep=False)) for s, v in wanted]
-        for part in parts:  # sizes may differ between training and evaluation
-            twin = next((p for p in parts if p.shape and p.view.transform.name == part.view.transform.name), None)
+        parts = [Part(s, v, self.data.looks(s, v.transform)) for s, v in wanted]
+        for part in parts:  # sizes may differ between training and evaluation, and lengths between splits
+            like = (part.view.transform.name, self._length(part))
+            twin = next((p for p in parts if p.shape and (p.view.transform.name, self._length(p)) == like), None)
             part.shape = twin.shape if twin else self._look(part)
         try:
             self._fill(parts)
@@ -77,16 +92,16 @@ class Extractor:
         if self.store is not None:
             self._from_store(parts, self.store)
             return
-        size = sum(len(p.images) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
+        size = sum(len(p.looks) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
         if size > RAM_SHARE * free_memory():
             raise NoRoom(f"{human(size)} are more than a quarter of the {human(free_memory())} of memory that are free")
         for part in parts:
-            part.rows = np.empty((len(part.images), *part.shape), self.dtype)
+            part.rows = np.empty((len(part.looks), *part.shape), self.dtype)
         self._compute(parts)
 
     def _look(self, part: Part) -> tuple[int, ...]:
         """Shape of a row; single precision from here on if half precision cannot hold its values."""
-        rows = self._again(part, np.arange(min(2, len(part.images))))
+        rows = self._again(part, np.unique([0, part.looks.longest, len(part.looks) - 1]))
         fits = disagreement(rows, rows.half()) < _AGREES / 10
         if self.dtype == "float16" and not fits:
             log.info("cache     half precision cannot hold these activations: they are kept in single precision")
@@ -96,11 +111,11 @@ class Extractor:
     def _name(self, parts: Sequence[Part], store: Store) -> None:
         """Give every part its key; single precision if an earlier run found half precision too narrow for them."""
         prefix = digests.of_prefix(self.prefix.backbone, self.prefix.boundary)
-        images = {split: digests.of_images(self.data.folder, split) for split in {p.split for p in parts}}
+        samples = {split: self.data.digests(split) for split in {p.split for p in parts}}
         for dtype in dict.fromkeys(("float32", self.dtype)):
             for p in parts:
                 how = (self.data.draft, dtype, self.prefix.half)
-                p.key = digests.key(prefix, p.split, images[p.split], p.view, *how)
+                p.key = digests.key(prefix, p.split, samples[p.split], p.view, *how)
             if all(store.get(p.key) for p in parts):
                 self.dtype = dtype
                 return
@@ -114,11 +129,11 @@ class Extractor:
             missing = [p for p in parts if p.rows is None]
             if not missing:
                 return
-            sizes = [len(p.images) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
+            sizes = [len(p.looks) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
             store.make_room(sum(sizes))
             with ExitStack() as drafts:
                 for part in missing:
-                    length = len(part.images)
+                    length = len(part.looks)
                     facts = {"split": part.split, "images": length, "shape": part.shape, "dtype": self.dtype,
                              "root": str(self.data.folder.root), "boundary": self.prefix.boundary,
                              "network": type(self.prefix.backbone.net).__name__, "view": part.view.name}  # fmt: skip
@@ -126,6 +141,7 @@ class Extractor:
                     part.out = drafts.enter_context((folder / "rows.npy").open("wb"))
                     header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *part.shape)}
                     np.lib.format.write_array_header_1_0(part.out, header)
+                    part.begin = part.out.tell()
                 self._compute(missing)
             for part in missing:
                 try:
@@ -139,10 +155,11 @@ class Extractor:
             return None
         try:
             rows = _opened(entry.folder / "rows.npy")
-            if rows.shape != (len(part.images), *part.shape) or rows.dtype != np.dtype(self.dtype):
+            if rows.shape != (len(part.looks), *part.shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
             picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
-            error = disagreement(self._again(part, picked), torch.from_numpy(rows[picked]))
+            again = _fitted(self._again(part, picked), part.shape)
+            error = disagreement(again, torch.from_numpy(rows[picked]))
             if error > _AGREES:
                 raise ValueError(f"rows are off by {error:.1e}")
         except (OSError, ValueError, EOFError) as why:
@@ -151,39 +168,43 @@ class Extractor:
         return rows
 
     def _again(self, part: Part, picked: np.ndarray) -> Tensor:
-        """Rows of these images by the network itself."""
-        pixels = torch.stack([part.view(part.images.prepared(int(i)), int(i)) for i in picked])
-        return self.prefix.eager(self._normalised(pixels)).float().cpu()
+        """Rows of these samples by the network itself."""
+        stacked = self.data.stack([part.view(part.looks.prepared(int(i)), int(i)) for i in picked])
+        return self.prefix.eager(self._normalised(stacked)).float().cpu()
+
+    def _length(self, part: Part) -> int:
+        return len(part.looks.prepared(part.looks.longest)) if part.looks.longest else 0
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """Into the same memory each time: glibc before 2.38 would not find that of a batch again (its bug 14581)."""
         shape, images = pixels.shape[1:], pixels.to(self.prefix.device, non_blocking=True)
+        if pixels.ndim != 4:
+            tokens: Tensor = self.data.input.normalise(images)
+            return tokens
         if shape not in self._room or len(self._room[shape]) < len(pixels):
             room = torch.empty(pixels.shape, device=images.device, memory_format=torch.channels_last)
             self._room[shape] = room
-        return self.data.input.normalise(images, self._room[shape][: len(pixels)])
+        normalised: Tensor = self.data.input.normalise(images, self._room[shape][: len(pixels)])
+        return normalised
 
     def _compute(self, parts: Sequence[Part]) -> None:
         jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
-        total, began = sum(len(p.images) for p in parts), time.perf_counter()
+        total, began = sum(len(p.looks) for p in parts), time.perf_counter()
         with bar(self.show, total) as shown:
-            for job, batch, pixels in self._batches(jobs):
-                rows = self._converted(self._normalised(pixels))
+            for job, index, samples in self._batches(jobs):
+                rows = self._converted(self._normalised(samples), jobs[job][0].shape)
                 for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):
-                    if part.out is not None:
-                        part.out.write(mine.tobytes())
-                    elif part.rows is not None:
-                        part.rows[batch] = mine
-                shown.advance(shown.task_ids[0], len(pixels))
+                    part.put(index, mine)
+                shown.advance(shown.task_ids[0], len(samples))
         for part in parts:
             if part.out is not None:
                 part.out.close()  # a disk that is full says so now, and not when the entry is there
         self.computed, self.seconds = total, time.perf_counter() - began
 
-    def _converted(self, images: Tensor) -> np.ndarray:
-        exact = self.prefix(images).cpu().numpy()
+    def _converted(self, samples: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+        exact = _fitted(self.prefix(samples).cpu(), shape).numpy()
         if not np.isfinite(exact).all():  # beyond what the engine's half precision holds on its way
-            exact = self.prefix.eager(images).cpu().numpy()
+            exact = _fitted(self.prefix.eager(samples).cpu(), shape).numpy()
         if not np.isfinite(exact).all():
             raise UserError("the frozen stages give numbers that are not finite: are the weights damaged?")
         with np.errstate(over="ignore"):
@@ -192,44 +213,53 @@ class Extractor:
             raise OverflowError("half precision cannot hold these activations")
         return rows
 
-    def _batches(self, jobs: Sequence[Sequence[Part]]) -> Iterator[tuple[int, slice, Tensor]]:
-        order = []
+    def _batches(self, jobs: Sequence[Sequence[Part]]) -> Iterator[tuple[int, np.ndarray, Tensor]]:
+        order: list[list[tuple[int, int]]] = []
         for number, job in enumerate(jobs):
             # elsewhere as many as in evaluation, which the device has room for
-            size = _CPU_BATCH if self.prefix.device.type == "cpu" else 2 * self.data.batch_size
+            size = self.data.pass_batch if self.prefix.device.type == "cpu" else 2 * self.data.batch_size
             step = max(1, size // len(job))
-            starts = range(0, len(job[0].images), step)
-            order += [[(number, i) for i in range(a, min(a + step, len(job[0].images)))] for a in starts]
+            index = self.data.pass_order(job[0].split).tolist()
+            order += [[(number, i) for i in index[a : a + step]] for a in range(0, len(index), step)]
         workers = self.data.workers
         if workers is None:
-            workers, _ = enough_workers(jobs[0][0].images)
+            workers, _ = enough_workers(jobs[0][0].looks)
         loader = DataLoader(
             _Looks(jobs),
             batch_sampler=order,
             num_workers=workers,
-            collate_fn=_by_view,
+            collate_fn=partial(_by_view, self.data.stack),
             pin_memory=self.prefix.device.type == "cuda",
             generator=torch.Generator(),
         )
-        for keys, pixels in zip(order, loader, strict=True):
-            yield keys[0][0], slice(keys[0][1], keys[-1][1] + 1), pixels
+        for keys, samples in zip(order, loader, strict=True):
+            yield keys[0][0], np.array([i for _, i in keys]), samples
 
 
 class _Looks(Dataset[list[Tensor]]):
-    """All views of an image, decoded once, by (job, index)."""
+    """All views of a sample, prepared once, by (job, index)."""
 
     def __init__(self, jobs: Sequence[Sequence[Part]]) -> None:
-        self.jobs = [(job[0].images, [part.view for part in job]) for job in jobs]
+        self.jobs = [(job[0].looks, [part.view for part in job]) for job in jobs]
 
     def __getitem__(self, key: tuple[int, int]) -> list[Tensor]:
-        images, views = self.jobs[key[0]]
-        prepared = images.prepared(key[1])
+        looks, views = self.jobs[key[0]]
+        prepared = looks.prepared(key[1])
         return [view(prepared, key[1]) for view in views]
 
 
-def _by_view(samples: Sequence[list[Tensor]]) -> Tensor:
-    """(views x images, 3, H, W): the first view of all images, then the second."""
-    return collate([(view, 0) for views in zip(*samples, strict=True) for view in views])[0]
+def _by_view(stack: Callable[[Sequence[Tensor]], Tensor], samples: Sequence[list[Tensor]]) -> Tensor:
+    """(views x samples, ...): the first view of all samples, then the second."""
+    return stack([view for views in zip(*samples, strict=True) for view in views])
+
+
+def _fitted(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Rows of texts (N, T, D + 1) filled with zeros to the longest of all; others as they are."""
+    if rows.shape[1:] == shape:
+        return rows
+    whole = rows.new_zeros(len(rows), *shape)
+    whole[:, : rows.shape[1]] = rows
+    return whole
 
 
 def _opened(file: Path) -> np.ndarray:

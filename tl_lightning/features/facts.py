@@ -15,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.data.datamodule import ImageDataModule
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.labelled import LabelledData
 from tl_lightning.features.engine import Prefix
 from tl_lightning.features.frozen import Options, kept_rows
 from tl_lightning.features.views import View
@@ -29,12 +28,12 @@ log = logging.getLogger(__name__)
 _LOOKED_AT = 16  # images whose activations are compared with BatchNorm's statistics
 
 
-def measure(backbone: Backbone, data: ImageDataModule, options: Options, device: torch.device) -> Evidence:
+def measure(backbone: Backbone, data: LabelledData, options: Options, device: torch.device) -> Evidence:
     """All facts, of the training images alone, in the evaluation geometry.
 
     The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all.
     """
-    view = View(eval_transform(data.input))
+    view = View(data.still)
     wanted, boundary = [("train", view)], len(backbone.stages)
     rows = kept_rows(
         backbone.tapped(), boundary, wanted, data, options, device, "the outputs of all stages, to compare them"
@@ -65,14 +64,11 @@ def source_probabilities(backbone: Backbone, features: np.ndarray) -> np.ndarray
 
 
 @torch.no_grad()
-def drift(backbone: Backbone, data: ImageDataModule, view: View, device: torch.device) -> dict[str, float]:
+def drift(backbone: Backbone, data: LabelledData, view: View, device: torch.device) -> dict[str, float]:
     """By stage, how far a few training images' activations are from the statistics that its BatchNorm layers keep.
 
     The mean over layers of the symmetric divergence (see transferability/drift.py); stages without are left out.
     """
-    images = data.images("train", view.transform, keep=False)
-    picked = np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).astype(int)  # they are sorted by class
-    pixels = torch.stack([view(images.prepared(int(i)), int(i)) for i in picked]).to(device)
     found: dict[str, list[float]] = defaultdict(list)
 
     def look(stage: str) -> Callable[[torch.nn.Module, tuple[Tensor]], None]:
@@ -91,7 +87,10 @@ def drift(backbone: Backbone, data: ImageDataModule, view: View, device: torch.d
     modes = {m: m.training for m in backbone.modules()}
     try:
         if hooks:
-            backbone.to(device).eval()(data.input.normalise(pixels))
+            looks = data.looks("train", view.transform)
+            picked = np.linspace(0, len(looks) - 1, min(len(looks), _LOOKED_AT)).astype(int)  # they are sorted by class
+            samples = data.stack([view(looks.prepared(int(i)), int(i)) for i in picked])
+            backbone.to(device).eval()(data.input.normalise(samples.to(device)))
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -102,9 +101,9 @@ def drift(backbone: Backbone, data: ImageDataModule, view: View, device: torch.d
 
 @torch.no_grad()
 def pace(backbone: Backbone, batch: int = 8, rounds: int = 3) -> float:
-    """Images a second of one forward pass on this machine's CPU, BatchNorm folded; the best of some rounds."""
-    size = backbone.input.eval_size
-    images = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    """Images (or texts of 32 tokens) a second through the network on this CPU, BatchNorm folded; the best round."""
+    images = backbone.input.blank(torch.zeros(()), batch)
+    images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
     prefix = Prefix(backbone, len(backbone.stages), "fused", torch.device("cpu"), batch)
     prefix(images)
     seconds = []
@@ -117,7 +116,7 @@ def pace(backbone: Backbone, batch: int = 8, rounds: int = 3) -> float:
 
 def activation_bytes(backbone: Backbone) -> int:
     """Bytes that a training step keeps of one image, in single precision: what autograd saves, parameters left out."""
-    size, held = backbone.input.size, {}
+    held = {}
     own = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -127,5 +126,5 @@ def activation_bytes(backbone: Backbone) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = backbone.eval()(torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device))
+        output = backbone.eval()(backbone.input.blank(next(backbone.parameters())))
     return sum(held.values()) if output.requires_grad else 0

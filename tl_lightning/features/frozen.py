@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.data.datamodule import ImageDataModule
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.labelled import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import CHOICES, Prefix
 from tl_lightning.features.extract import Extractor
@@ -57,22 +56,22 @@ class Options:
 class Frozen:
     """The stages below a plan's boundary: their cached output, or they themselves on a faster engine."""
 
-    def __init__(self, backbone: Backbone, plan: Plan, data: ImageDataModule, options: Options) -> None:
+    def __init__(self, backbone: Backbone, plan: Plan, data: LabelledData, options: Options) -> None:
         self.backbone, self.plan, self.data, self.options = backbone, plan, data, options
-        self.choice = choose(options.cache, plan, data.input, data.augment)
+        self.choice = choose(options.cache, plan, data)
         self._features: np.ndarray | None = None
 
     def loaders(self, device: torch.device, epochs: int) -> tuple[L.LightningDataModule, int]:
         """What to train and evaluate on, and the stage at which its batches enter."""
         boundary, choice, options = self.plan.boundary, self.choice, self.options
         if choice.views:
-            whole = View(eval_transform(self.data.input))
+            whole = View(self.data.still)
             parts = [("train", view) for view in choice.views]
             parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
             try:
                 rows = kept_rows(self.backbone, boundary, parts, self.data, options, device, choice.reason)
             except NoRoom as why:
-                log.warning(f"cache     off, images are drawn as augment says: {why}")
+                log.warning(f"cache     off, {self.data.folder.noun} are drawn anew in every epoch: {why}")
             else:
                 by_split: dict[str, list[np.ndarray]] = {split: [] for split, _ in parts}
                 for (split, _), array in zip(parts, rows, strict=True):
@@ -95,7 +94,7 @@ class Frozen:
         """
         if self._features is not None:
             return self._features
-        wanted, reason = [("train", View(eval_transform(self.data.input)))], "to solve the head"
+        wanted, reason = [("train", View(self.data.still))], "to solve the head"
         boundary = len(self.plan.stages)
         try:
             return kept_rows(backbone, boundary, wanted, self.data, self.options, device, reason)[0]
@@ -107,7 +106,7 @@ def kept_rows(
     backbone: Backbone,
     boundary: int,
     wanted: Sequence[tuple[str, View]],
-    data: ImageDataModule,
+    data: LabelledData,
     options: Options,
     device: torch.device,
     reason: str,
@@ -123,7 +122,7 @@ def kept_rows(
         extractor = Extractor(prefix, data, store, options.dtype, options.show)
         found = extractor.rows(wanted)
         where = "in memory" if store is None else f"in {store.root}"
-        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} images/s, {prefix.name}"
+        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} {data.folder.noun}/s, {prefix.name}"
         how = f"{extractor.computed} computed at {pace}" if extractor.computed else "all from an earlier run"
         log.info(f"cache     {reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
         return found

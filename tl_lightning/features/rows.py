@@ -1,4 +1,4 @@
-"""Batches for the learner that begin at the boundary: rows of activations in place of images."""
+"""Batches for the learner that begin at the boundary: rows of activations in place of images or texts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tl_lightning.data.datamodule import ImageDataModule
+from tl_lightning.data.labelled import LabelledData
 from tl_lightning.data.sampling import Key
 from tl_lightning.features.views import Choice
 
@@ -21,8 +22,8 @@ Batch = tuple[Tensor, Tensor]
 class Rows(Dataset[Batch]):
     """Activations (N, ...) of every view, on disk or in memory; a whole batch is asked for at once."""
 
-    def __init__(self, views: Sequence[np.ndarray], labels: Sequence[int], choice: Choice | None = None) -> None:
-        self.views, self.labels, self.choice = views, np.asarray(labels), choice
+    def __init__(self, views: Sequence[np.ndarray], labels: np.ndarray, choice: Choice | None = None) -> None:
+        self.views, self.labels, self.choice = views, labels, choice
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,46 +39,50 @@ class Rows(Dataset[Batch]):
 
 
 class FeatureDataModule(L.LightningDataModule):
-    """The splits of `images` as rows; order, batches and drawn views are those that the images would have had."""
+    """The splits of `data` as rows; order, batches and drawn views are those that the samples would have had."""
 
-    def __init__(self, images: ImageDataModule, rows: Mapping[str, Sequence[np.ndarray]], choice: Choice) -> None:
+    def __init__(self, data: LabelledData, rows: Mapping[str, Sequence[np.ndarray]], choice: Choice) -> None:
         super().__init__()
-        self.images, self.rows, self.choice = images, rows, choice
+        self.data, self.rows, self.choice = data, rows, choice
 
     @property
-    def pictures(self) -> Tensor:
-        """Normalised images (N, 3, H, W): the views of the first training images."""
+    def sentences(self) -> Sequence[str]:
+        """The first training texts, for people."""
+        return self.data.sentences
+
+    @property
+    def pictures(self) -> Tensor | None:
+        """Normalised images (N, 3, H, W): the views of the first training images; None of texts."""
+        if not isinstance(self.data, ImageDataModule):
+            return None
         views = self.choice.views
-        few = self.images.images("train", views[0].transform, keep=False)
+        few = self.data.looks("train", views[0].transform)
         shown = range(min(len(few), max(1, 16 // len(views))))
         pixels = [view(few.prepared(i), i) for i in shown for view in views[:16]]
-        return self.images.input.normalise(torch.stack(pixels))
+        normalised: Tensor = self.data.input.normalise(torch.stack(pixels))
+        return normalised
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled (or balanced) batches of one size."""
-        order = self.images.order()
-        return self._loader("train", sampler=order, batch_size=self.images.batch_size, drop_last=True)
+        return self._loader("train", **self.data.train_batches())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation row once."""
-        return self._loader("val", batch_sampler=self.images.batches("val"))
+        return self._loader("val", batch_sampler=self.data.batches("val"))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Every test row once."""
-        return self._loader("test", batch_sampler=self.images.batches("test"))
+        return self._loader("test", batch_sampler=self.data.batches("test"))
 
     def _loader(self, split: str, **order: Any) -> DataLoader[Any]:
-        labels = [label for _, label in self.images.folder.split(split)]
-        rows = Rows(self.rows[split], labels, self.choice if split == "train" else None)
+        rows = Rows(self.rows[split], self.data.folder.labels(split), self.choice if split == "train" else None)
         pin, generator = torch.cuda.is_available(), torch.Generator()  # the generator as in ImageDataModule
         return DataLoader(rows, pin_memory=pin, generator=generator, collate_fn=_as_it_is, **order)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Single precision, and channels_last for feature maps."""
+        """Single precision, as the network likes it in memory."""
         rows, labels = batch
-        rows = rows.float()
-        rows = rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
-        return rows, labels
+        return self.data.placed(rows.float()), labels
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from PIL.Image import Image
 from torch import Tensor
 
+from tl_lightning.data.labelled import LabelledData
 from tl_lightning.data.loading import drawing
-from tl_lightning.data.transforms import Augment, Transform, eval_transform, train_transform
+from tl_lightning.data.transforms import train_transform
 from tl_lightning.errors import UserError
-from tl_lightning.inputs import ImageInput
 from tl_lightning.strategies.plan import Plan
 
 
 @dataclass(frozen=True)
 class View:
-    """A transform that gives an image the same pixels every time: its mirror image, or the `draw`-th random ones."""
+    """A transform that gives a sample the same form every time: of an image its mirror image, or the `draw`-th draw."""
 
-    transform: Transform
+    transform: Any
     mirrored: bool = False
     draw: int = 0
 
@@ -27,11 +27,11 @@ class View:
         """Tells it from any other view."""
         return f"{self.transform.name} mirrored={self.mirrored} draw={self.draw}"
 
-    def __call__(self, prepared: Image, index: int) -> Tensor:
-        """(3, H, W) uint8 of image number `index`, which the transform has prepared."""
+    def __call__(self, prepared: Any, index: int) -> Tensor:
+        """(3, H, W) uint8 of image number `index`, or (T, 3) tokens of a text, which the transform has prepared."""
         with drawing(index * 1009 + self.draw):
-            pixels = self.transform.finish(prepared)
-        return pixels.flip(-1) if self.mirrored else pixels
+            sample: Tensor = self.transform.finish(prepared)
+        return sample.flip(-1) if self.mirrored else sample
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ class Choice:
         return int(share < self.chance) if self.chance is not None else int(share * len(self.views))
 
 
-def choose(cache: str | int, plan: Plan, input: ImageInput, augment: Augment) -> Choice:
+def choose(cache: str | int, plan: Plan, data: LabelledData) -> Choice:
     """The views that `cache` (auto, off, or a number of random views) means for this plan and augmentation.
 
     "auto" caches what is the same in every epoch: images without random crops, and their mirror images. Where the
     whole backbone is frozen it also takes these in place of light random crops, of which a head alone makes
     little. Raises UserError for a number of views of what is only done to whole batches.
     """
-    frozen = plan.boundary == len(plan.stages)
-    plain = View(eval_transform(input) if frozen else train_transform(input, Augment(None, 0.0)))
+    frozen, augment, one = plan.boundary == len(plan.stages), data.augment, data.folder.noun.removesuffix("s")
+    plain = View(data.still if frozen else data.still_train)
     if cache == "off":
         return Choice((), "as was asked for")
     if plan.boundary == 0:
         return Choice((), "every stage learns")
     if not plan.phases:
-        return Choice((plain,), "the head is solved on one view of each image")
+        return Choice((plain,), f"the head is solved on one view of each {one}")
     if augment.draws_batches:
         if cache != "auto":
             raise UserError(
@@ -74,12 +74,12 @@ def choose(cache: str | int, plan: Plan, input: ImageInput, augment: Augment) ->
             )
         return Choice((), "erasing, mixup or CutMix need images")
     if isinstance(cache, int) and augment.draws_pixels:
-        draws = train_transform(input, augment)
+        draws = train_transform(data.input, augment)
         return Choice(tuple(View(draws, draw=k) for k in range(cache)), f"{cache} random views of each image")
     if augment.draws_pixels and (not frozen or augment.trivial):
         return Choice((), "every epoch draws new pixels; cache=4 would keep 4 random views of each image")
     instead = "in place of random crops, " if augment.draws_pixels else ""
     if not augment.flip:
-        return Choice((plain,), f"{instead}one view of each image")
+        return Choice((plain,), f"{instead}one view of each {one}")
     views = (plain, replace(plain, mirrored=True))
     return Choice(views, f"{instead}each image and its mirror image", augment.flip)

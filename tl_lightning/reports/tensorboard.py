@@ -21,14 +21,14 @@ from tl_lightning.strategies.plan import HEAD
 
 
 class Report(Callback):
-    """One rate curve per stage, the first training images, and confusion matrices.
+    """One rate curve per stage, the first training images or texts, and confusion matrices.
 
     `every`: steps between rates. `apart`: seconds between confusion matrices, which take a tenth of one to draw; the
     last is always drawn.
     """
 
-    def __init__(self, input: ImageInput, images: int = 16, every: int = 10, apart: float = 5.0) -> None:
-        self.input, self.images, self.every, self.apart = input, images, every, apart
+    def __init__(self, images: int = 16, every: int = 10, apart: float = 5.0) -> None:
+        self.images, self.every, self.apart = images, every, apart
         self._drawn = float("-inf")
         self._waiting: tuple[Tensor, int] | None = None
 
@@ -37,10 +37,14 @@ class Report(Callback):
     ) -> None:
         """Draw the images that the network is about to see, once, and log the rates."""
         first = trainer.global_step + batch_idx == 0
-        if first and (pictures := _given(trainer).pictures) is not None:
-            grid = make_grid(self.input.restore(pictures[: self.images].float()), nrow=8)
+        input = learner(pl_module).backbone.input
+        if first and isinstance(input, ImageInput) and (pictures := _given(trainer).pictures) is not None:
+            grid = make_grid(input.restore(pictures[: self.images].float()), nrow=8)
             for writer in _writers(trainer):
                 writer.add_image("train/images", grid, 0)
+        if first and (sentences := _given(trainer).sentences):
+            for writer in _writers(trainer):
+                writer.add_text("train/texts", "\n\n".join(f"    {s[:500]}" for s in sentences), 0)
         if batch_idx == 0 or trainer.global_step % self.every == 0:
             for logger in trainer.loggers:  # not module.log: that keeps to its own steps and would drop these
                 logger.log_metrics(rates(trainer, pl_module), trainer.global_step)

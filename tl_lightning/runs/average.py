@@ -21,8 +21,7 @@ from tl_lightning import machine
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.statistics import recalibrate
-from tl_lightning.data.datamodule import ImageDataModule
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.labelled import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features import solve
 from tl_lightning.features.frozen import Options, kept_rows
@@ -39,7 +38,7 @@ class Judge:
     """A finished run's network and data, to score other weights with."""
 
     network: nn.Sequential
-    data: ImageDataModule
+    data: LabelledData
     facts: dict[str, Any]
 
     @property
@@ -66,10 +65,10 @@ class Judge:
 
     def _looks(self) -> Iterator[Tensor]:
         """Normalised training images, up to 2,048 of them, in batches."""
-        images = self.data.images("train", eval_transform(self.data.input), keep=False)
+        images = self.data.looks("train", self.data.still)
         picked = np.random.default_rng(0).permutation(len(images))[:_CALIBRATION]
         for part in np.array_split(picked, max(1, len(picked) // 64)):
-            yield self.data.input.normalise(torch.stack([images[int(i), 0][0] for i in part]))
+            yield self.data.input.normalise(self.data.stack([images[int(i), 0][0] for i in part]))
 
 
 def judge(run: Path) -> Judge:
@@ -111,7 +110,7 @@ def pretrained_state(judge: Judge, cfg: DictConfig) -> State:
     head = copy.deepcopy(judge.network[1])
     solve.linear_of(head)  # now rather than after the pass
     backbone: Backbone = instantiate(OmegaConf.create(judge.facts["strategy"])).shape(instantiate(cfg.backbone))
-    view = View(eval_transform(judge.data.input))
+    view = View(judge.data.still)
     stages = len(backbone.stages)
     rows = kept_rows(
         backbone, stages, [("train", view)], judge.data, Options(), torch.device("cpu"), "to solve the head"

@@ -24,7 +24,7 @@ from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.callbacks.forgetting import Forgetting
 from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.callbacks.phases import Phases
-from tl_lightning.data.datamodule import ImageDataModule
+from tl_lightning.data.labelled import LabelledData
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.features import solve
 from tl_lightning.features.facts import measure
@@ -48,7 +48,7 @@ class Parts:
     """All that a run is made of; `evidence` is what an advised strategy rests on."""
 
     module: TransferModule
-    data: ImageDataModule
+    data: LabelledData
     strategy: Strategy
     trainer: L.Trainer
     frozen: Frozen
@@ -121,13 +121,13 @@ def build(cfg: DictConfig) -> Parts:
     return Parts(module, data, strategy, trainer, Frozen(backbone, plan, data, _keeping(cfg)), facts.evidence)
 
 
-def gather(cfg: DictConfig) -> tuple[Backbone, ImageDataModule, Facts]:
+def gather(cfg: DictConfig) -> tuple[Backbone, LabelledData, Facts]:
     """Backbone, data, and the facts that a strategy may ask for."""
     checks.check(cfg)
     keeping = _keeping(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     backbone: Backbone = _made(cfg, "backbone")
-    data: ImageDataModule = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
+    data: LabelledData = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
     cuda = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     images = sum(data.folder.counts("train"))
@@ -153,7 +153,7 @@ def build_trainer(cfg: DictConfig, options: dict[str, Any], module: TransferModu
     watchers = [
         Interrupt(),
         Phases(cfg.seed),
-        Report(module.backbone.input, every=options["log_every_n_steps"]),
+        Report(every=options["log_every_n_steps"]),
         *(w for w in _each(cfg.callbacks) if sys.stdout.isatty() or not isinstance(w, ProgressBar)),  # nobody looks
     ]
     for watcher in watchers:

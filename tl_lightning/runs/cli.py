@@ -27,7 +27,7 @@ import tl_lightning
 from tl_lightning import machine
 from tl_lightning.errors import UserError, nearest
 
-_PATHS = ("data.root", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
+_PATHS = ("data.root", "data.file", "data.splits", "backbone.name", "backbone.weights", "resume", "hydra.run.dir")
 _HINTS = {
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
     "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
@@ -133,13 +133,13 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them.
 
     -m goes to the front (between overrides argparse would not take it); paths with spaces and the like are quoted;
-    `data=image_folder` is added where a root is named and no data option.
+    `data=image_folder` is added where a root is named and no data option, `data=text_csv` where a file is.
     """
     argv = [_quoted(a) for a in sorted(argv, key=lambda a: a not in ("-m", "--multirun"))]
     keys = [a.lstrip("+").partition("=")[0] for a in argv]
-    if "data.root" in keys and not {"data", "resume"} & set(keys):
-        return [*argv, "data=image_folder"]
-    return argv
+    kinds = {"data.root": "image_folder", "data.file": "text_csv"}
+    kind = next((option for key, option in kinds.items() if key in keys), None)
+    return [*argv, f"data={kind}"] if kind and not {"data", "resume"} & set(keys) else argv
 
 
 def _quoted(argument: str) -> str:

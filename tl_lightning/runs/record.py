@@ -21,21 +21,22 @@ from torch import Tensor, nn
 import tl_lightning
 from tl_lightning.backbones import low_rank
 from tl_lightning.data import splits
-from tl_lightning.data.image_folder import ImageFolder
+from tl_lightning.data.labelled import Collection
 from tl_lightning.errors import UserError
 from tl_lightning.module import TransferModule
 from tl_lightning.runs.build import instantiate
 from tl_lightning.strategies.plan import Strategy
 
 _HEAD = "head."
+_LIBRARY = "backbone"  # folder of what a library needs to build a network again: its configuration, the tokenizer
 
 
-def write_start(run: Path, cfg: DictConfig, folder: ImageFolder) -> None:
+def write_start(run: Path, cfg: DictConfig, folder: Collection) -> None:
     """config.yaml and splits.csv: enough to repeat or resume the run, also after its folder has moved."""
     run.mkdir(parents=True, exist_ok=True)
     values = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     values.run_dir = str(run)  # the paths within keep referring to it
-    values.data.root = str(folder.root.absolute())
+    values.data["file" if "file" in values.data else "root"] = str(folder.root.absolute())
     OmegaConf.save(values, run / "config.yaml")
     splits.write(folder.items, run / "splits.csv")
 
@@ -48,7 +49,7 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
     facts = {
         "backbone": OmegaConf.to_container(cfg.backbone, resolve=True),
         "classes": list(module.classes),
-        "preprocessing": asdict(module.backbone.input),
+        "preprocessing": module.backbone.input.facts(),
         "features": module.backbone.feature_dim,
         "head": OmegaConf.to_container(cfg.head, resolve=True),
         "strategy": described(strategy),
@@ -60,6 +61,8 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
             "lightning": lightning.__version__,
         },
     }
+    if module.backbone.save:
+        module.backbone.save(run / _LIBRARY)
     write_json(run / "model.json", facts)
 
 
@@ -71,8 +74,9 @@ def state_of(net: nn.Module, head: nn.Module) -> dict[str, Tensor]:
 
 def load_state(state: Mapping[str, Tensor], net: nn.Module, head: nn.Module) -> None:
     """Put weights that `state_of` gave into a network and a head."""
-    net.load_state_dict({k: v for k, v in state.items() if not k.startswith(_HEAD)})
-    head.load_state_dict({k.removeprefix(_HEAD): v for k, v in state.items() if k.startswith(_HEAD)})
+    own = net.state_dict().keys()  # of which some may begin like the head's
+    net.load_state_dict({k: v for k, v in state.items() if k in own})
+    head.load_state_dict({k.removeprefix(_HEAD): v for k, v in state.items() if k not in own})
 
 
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
@@ -100,7 +104,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """The trained network of a finished run, in eval mode, and the contents of its model.json.
 
-    It takes normalised images (N, 3, H, W) to logits (N, C). Needs nothing but the run's folder.
+    It takes normalised images (N, 3, H, W), or tokens (N, T, 3), to logits (N, C). Needs nothing but the run's folder.
     """
     folder = Path(run)
     try:
@@ -108,8 +112,10 @@ def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         state = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no finished run: {Path(error.filename).name} is missing") from error
-    size = facts["preprocessing"]["size"]  # a ViT's positions are made for it
-    backbone = instantiate(OmegaConf.create({**facts["backbone"], "weights": None, "image_size": size}))
+    known = {"name": str(folder / _LIBRARY)} if (folder / _LIBRARY).is_dir() else {}
+    if size := facts["preprocessing"].get("size"):  # a ViT's positions are made for it
+        known["image_size"] = size
+    backbone = instantiate(OmegaConf.create({**facts["backbone"], "weights": None, **known}))
     backbone = instantiate(OmegaConf.create(facts["strategy"])).shape(backbone)
     low_rank.merge(backbone.net)
     prior = torch.full((len(facts["classes"]),), 1 / len(facts["classes"]))

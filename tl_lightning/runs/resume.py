@@ -22,6 +22,7 @@ _FREE = (
     "trainer.compile",
     "trainer.channels_last",
     "data.root",
+    "data.file",
     "data.workers",
     "callbacks.progress",
     "engine",

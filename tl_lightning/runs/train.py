@@ -184,14 +184,12 @@ def quiet() -> None:
 def _introduce(cfg: DictConfig, parts: Parts) -> None:
     folder, backbone = parts.data.folder, parts.module.backbone
     counts = ", ".join(f"{sum(folder.counts(s))} {s}" for s in ("train", "val", "test") if any(folder.counts(s)))
-    skipped = f", {len(folder.skipped)} unreadable skipped" if folder.skipped else ""
+    skipped = f", {len(folder.skipped)} unusable skipped" if folder.skipped else ""
     log.info(f"data      {folder.root}: {len(folder.classes)} classes, {counts}{skipped}")
     weights = f"weights {cfg.backbone.weights}" if backbone.pretrained else "random weights: nothing is transferred"
     if backbone.pretrained and not backbone.gentle:
         weights += " (drawn images; where ImageNet weights may be had, they know photographs better)"
-    train_size, eval_size = backbone.input.size, backbone.input.eval_size
-    pixels = f"{train_size} px" + (f", evaluated at {eval_size}" if eval_size != train_size else "")
-    log.info(f"backbone  {cfg.backbone.name}, {weights}, {pixels}")
+    log.info(f"backbone  {cfg.backbone.name}, {weights}, {backbone.input}")
     log.info(f"strategy  {parts.strategy}")
     waiting, number = os.environ.get("OMP_WAIT_POLICY", "their own").lower(), torch.get_num_threads()
     threads = f"{number} thread{'s' * (number > 1)}"

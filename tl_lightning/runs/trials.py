@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tl_lightning.data import splits
-from tl_lightning.data.image_folder import ImageFolder
+from tl_lightning.data.labelled import Collection
 from tl_lightning.strategies.plan import Strategy
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _HELD_OUT = 0.25  # of the training images of each class
 
 
-def attempt(cfg: DictConfig, folder: ImageFolder, strategy: Strategy, seconds: float) -> float:
+def attempt(cfg: DictConfig, folder: Collection, strategy: Strategy, seconds: float) -> float:
     """Accuracy on held-out training images after so many seconds of training at most, by one strategy.
 
     The images that are held out are the same for every strategy; those for validation and test are not looked at.
@@ -32,7 +32,7 @@ def attempt(cfg: DictConfig, folder: ImageFolder, strategy: Strategy, seconds: f
         trial = OmegaConf.create({**OmegaConf.to_container(cfg, resolve=False), **words})  # type: ignore[dict-item]
         with open_dict(trial):
             trial.data.splits = f"{scratch}/splits.csv"
-            trial.data.root = str(folder.root)
+            trial.data["file" if "file" in trial.data else "root"] = str(folder.root)
             trial.data.batch_size = min(cfg.data.batch_size, max(1, len(known) // 2))
             trial.trainer.max_time = {"seconds": seconds}
         logging.disable(logging.INFO)  # it is no run of its own

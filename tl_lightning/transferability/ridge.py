@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tl_lightning.errors import UserError
+
 PENALTIES = 25
 _CHUNK = 8192  # rows that are looked at at once
 
@@ -40,7 +42,8 @@ def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
 
     mean = torch.stack([w[p] @ chunk(p) for p in parts]).sum(0) / w.sum()
     variance = torch.stack([w[p] @ (chunk(p) - mean) ** 2 for p in parts]).sum(0) / w.sum()
-    scale = torch.where(variance > 1e-12 * variance.max(), variance, torch.inf) ** -0.25  # 0 for what never varies
+    varies = variance > torch.maximum(1e-12 * variance.max(), 1e-14 * mean**2)  # beyond rounding
+    scale = torch.where(varies, variance, torch.inf) ** -0.25  # 0 for what never varies
     root = w.sqrt()[:, None]
     if n > d:
         gram = torch.stack([(a := root[p] * (chunk(p) - mean) * scale).T @ a for p in parts]).sum(0)
@@ -87,7 +90,7 @@ def ridge(reduced: Reduced, onehot: Tensor, w: Tensor) -> Fit:
         if error < least:
             least, best = error, (penalty, beta, onehot - residual)
     if best is None:
-        raise ValueError("features that are not finite, or do not vary, cannot be fitted")
+        raise UserError("features that are not finite, or are the same for every sample, cannot be fitted")
     accuracy = float((best[2].argmax(1) == onehot.argmax(1)).double().mean())
     return Fit(*best, accuracy)
 

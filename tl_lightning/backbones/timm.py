@@ -1,0 +1,212 @@
+"""timm's networks as backbones: stages end where timm's own feature_info says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tl_lightning.backbones import hub, replay
+from tl_lightning.backbones import weights as pretrained
+from tl_lightning.backbones.backbone import Backbone, Stage
+from tl_lightning.errors import UserError, nearest
+from tl_lightning.inputs import ImageInput
+
+_MOST_STAGES = 6  # a list of blocks longer than this is cut into quarters
+_LISTS = ("stages", "blocks", "layers", "levels")
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def backbone(name: str, weights: str | None = "DEFAULT", image_size: int | None = None) -> Backbone:
+    """A timm network as a Backbone.
+
+    `weights`: "DEFAULT" for those that timm's name stands for, a local .safetensors or .pth file, or None for random
+    ones. `image_size` replaces the pixels of the weights. Raises UserError for anything unknown, for weights that are
+    neither here nor to be had, and for networks that do not run stage by stage.
+    """
+    hub.installed("timm", "timm")
+    import timm
+
+    _check_name(name, timm)
+    path = pretrained.local(weights)
+    if weights is not None and weights != "DEFAULT" and path is None:
+        raise UserError(f"backbone.weights={weights}: of timm's networks take DEFAULT, a local file, or null")
+    net = _made(name, image_size, timm)
+    image = _input(net.pretrained_cfg, image_size)
+    classifier = net.get_classifier()
+    if weights is not None:
+        state = _state(name, net, path, timm)
+        own = net.pretrained_cfg.get("classifier")
+        heads = (own,) if isinstance(own, str) else tuple(own or ())
+        has_head = pretrained.fit(net, state, heads, (), str(path or name))
+    net.reset_classifier(0)
+    for parameter in net.parameters():
+        parameter.requires_grad_(True)
+    try:
+        stages = _stages(net, image)
+        if not next(net.parameters()).is_meta:
+            _check(net, stages, image.eval_size)
+    except (UserError, RuntimeError, ValueError, IndexError, AttributeError) as error:
+        why = pretrained.first_line(error)
+        raise UserError(f"timm's {name} does not run stage by stage: {why}; take another of its networks") from error
+    made = Backbone(net, stages, image, 0, pool=_pooling(net), pretrained=weights is not None)
+    made.feature_dim = made.widths()[-1]
+    linear = isinstance(classifier, nn.Linear) and classifier.in_features == made.feature_dim
+    if weights is not None and has_head and linear:
+        made.__dict__["source_head"] = classifier
+        made.source_classes = _classes(net)
+    return made
+
+
+def _check_name(name: str, timm: Any) -> None:
+    if not isinstance(name, str) or not timm.is_model(name):
+        raise UserError(f"timm has no network '{name}': {nearest(str(name).partition('.')[0], timm.list_models())}")
+    tags = [m.partition(".")[2] for m in timm.list_pretrained(name.partition(".")[0])] if "." in name else []
+    if tags and name.partition(".")[2] not in tags:
+        raise UserError(f"timm has no weights '{name}': {nearest(name.partition('.')[2], tags)}")
+
+
+def _made(name: str, image_size: int | None, timm: Any) -> Any:
+    fixed = timm.get_pretrained_cfg(name)
+    sized = {"img_size": image_size} if image_size and fixed is not None and fixed.fixed_input_size else {}
+    try:
+        return timm.create_model(name, pretrained=False, **sized)
+    except (AssertionError, ValueError, RuntimeError, TypeError) as error:
+        raise UserError(
+            f"timm's {name} cannot be built at image_size={image_size}: {pretrained.first_line(error)}"
+        ) from error
+
+
+def _input(cfg: dict[str, Any], image_size: int | None) -> ImageInput:
+    """Timm's preprocessing, at its training and test sizes."""
+    (_, height, width), test = cfg["input_size"], cfg.get("test_input_size")
+    if height != width:
+        raise UserError(f"images of {width} x {height} pixels are not square: take another network")
+    size = image_size or height
+    eval_size = image_size or (test[1] if test else height)
+    share = (cfg.get("test_crop_pct") if test else None) or cfg.get("crop_pct") or 0.875
+    how = cfg.get("interpolation") or "bicubic"
+    return ImageInput(
+        size, eval_size, round(eval_size / share), how, tuple(cfg["mean"]), tuple(cfg["std"]), min_size=32
+    )
+
+
+def _state(name: str, net: Any, path: Any, timm: Any) -> dict[str, Tensor]:
+    """Parameters for `net`, from a file or the hub, converted as timm converts them."""
+    if path is None:
+        cfg = net.pretrained_cfg
+        if not cfg.get("hf_hub_id"):
+            raise UserError(f"timm has no weights for {name}: take backbone.weights=null, or a local file")
+        hub.need(cfg["hf_hub_id"], _FILES, "Name a local file with backbone.weights=PATH")
+        try:
+            loaded: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+        except Exception as error:  # the hub's client raises many kinds
+            raise UserError(f"timm's weights of {name} cannot be had: {pretrained.first_line(error)}") from error
+        return loaded
+    state = pretrained.of_file(path)
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    converted: dict[str, Tensor] = convert(state, net) if convert and not set(net.state_dict()) <= set(state) else state
+    return converted
+
+
+def _stages(net: Any, image: ImageInput) -> list[Stage]:
+    ends = _ends(net)
+    first = f"{ends[0].rpartition('.')[0]}.0"  # where the blocks are a list, what comes before it is the stem
+    siblings = [first] if first in dict(net.named_modules()) else []
+    blank = torch.zeros(1, 3, image.eval_size, image.eval_size, device=next(net.parameters()).device)
+    with replay.evaluating(net), replay.Calls(net, replay.units(net, [*ends, *siblings])) as calls:
+        net(blank)
+    order = calls.order
+    after = [order[order.index(e) + 1] for e in ends[:-1]]
+    starts = sorted((s for s in {*siblings, *after} if _begins(calls, s)), key=order.index)
+    prefixes = replay.owners(net, order, starts)
+    if len(prefixes) < 2:
+        raise UserError("its parts pass more than one tensor")
+    outputs = {n: _detached(calls.outputs[n]) for n in dict.fromkeys(order)}
+    bounds = [None, *starts, None]
+    return [
+        Stage(f"stage{i}" if i else "stem", owned, _runner(order, outputs, bounds[i], bounds[i + 1], image.eval_size))
+        for i, owned in enumerate(prefixes)
+    ]
+
+
+def _ends(net: Any) -> list[str]:
+    """The modules that end a stage; of a long list of blocks, those that end its quarters."""
+    known = dict(net.named_modules())
+    ends = list(dict.fromkeys(".".join(f["module"].split(".")[:2]) for f in net.feature_info))
+    ends = [e for e in ends if e in known and e]
+    if not ends:
+        ends = next(([f"{c}.{i}" for i, _ in enumerate(known[c].children())] for c in _LISTS if c in known), [])
+    if not ends:
+        raise UserError("timm says of it neither stages nor blocks")
+    if len(ends) > _MOST_STAGES:
+        ends = [ends[len(ends) * q // 4 - 1] for q in (1, 2, 3, 4)]
+    return ends
+
+
+@torch.no_grad()
+def _check(net: nn.Module, stages: Sequence[Stage], size: int) -> None:
+    """UserError unless the stages give what the network gives."""
+    images = torch.randn(2, 3, size, size)
+    with replay.evaluating(net):
+        expected, x = net(images), images
+        for stage in stages:
+            x = stage.run(net, x)
+    if x.shape != expected.shape or not torch.allclose(x, expected, rtol=1e-4, atol=1e-4):
+        raise UserError("what its stages give differs from what it gives")
+
+
+def _begins(calls: replay.Calls, name: str) -> bool:
+    """Whether one tensor enters there, once, and beside it nothing that is learned."""
+    if calls.order.count(name) != 1 or calls.order.index(name) == 0:
+        return False
+    first, *rest = calls.inputs[name] or (None,)
+    return isinstance(first, Tensor) and not any(t.requires_grad for t in replay.tensors(rest))
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    return type(value)(_detached(v) for v in value) if isinstance(value, (tuple, list)) else value
+
+
+def _runner(
+    order: Sequence[str], outputs: dict[str, Any], enter: str | None, leave: str | None, size: int
+) -> Callable[[Any, Tensor], Tensor]:
+    def run(net: Any, x: Tensor) -> Tensor:
+        if enter is None:
+            found = replay.stretch(net, lambda: net(x), {}, None, leave)
+        else:
+            before = order[: order.index(enter)]
+            skipped = {n: replay.placed(outputs[n], x) for n in before}
+            blank = x.new_zeros(1, 3, size, size)
+            found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave)
+        result: Tensor = found
+        return result
+
+    return run
+
+
+def _pooling(net: Any) -> Callable[[Tensor], Tensor]:
+    """Of what a stage gives: maps with channels first or last, or tokens, of which the first are no patches."""
+    prefix, last = int(getattr(net, "num_prefix_tokens", 0) or 0), getattr(net, "output_fmt", "NCHW") == "NHWC"
+
+    def pool(x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return x[:, prefix:].mean(1)
+        return x.mean((1, 2)) if last else x.mean((2, 3))
+
+    return pool
+
+
+def _classes(net: Any) -> tuple[str, ...]:
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(net)
+    if not subset:
+        return ()
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(i) for i in range(info.num_classes()))

@@ -1,0 +1,181 @@
+"""What image and text data have in common: splits of labelled samples, their order, and what each class weighs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from tl_lightning.data.sampling import EpochSampler, EvalBatches, balancing_weights
+from tl_lightning.data.splits import Item
+from tl_lightning.data.transforms import Augment
+from tl_lightning.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Labelled samples in splits: the images of a folder, the texts of a file. `noun`: what they are, for people.
+
+    One class index for all splits; what cannot be used is set aside with its reason.
+    """
+
+    root: Path
+    items: tuple[Item, ...]
+    classes: tuple[str, ...]
+    noun: ClassVar[str]
+
+    def sample(self, item: Item) -> Any:
+        """What a split holds of an item."""
+        raise NotImplementedError
+
+    def used(self, split: str) -> list[Item]:
+        """A split's usable items."""
+        return [i for i in self.items if i.split == split and not i.skipped]
+
+    def split(self, name: str) -> list[tuple[Any, int]]:
+        """(sample, class index) of a split's usable items."""
+        index = {c: i for i, c in enumerate(self.classes)}
+        return [(self.sample(i), index[i.label]) for i in self.used(name)]
+
+    def labels(self, name: str) -> np.ndarray:
+        """(N,) class indices of a split's usable items, in the order of `split`."""
+        return np.array([label for _, label in self.split(name)])
+
+    def counts(self, split: str) -> list[int]:
+        """Usable items of each class in a split."""
+        found = Counter(i.label for i in self.used(split))
+        return [found[c] for c in self.classes]
+
+    @property
+    def skipped(self) -> list[Item]:
+        """The items that cannot be used."""
+        return [i for i in self.items if i.skipped]
+
+
+class LabelledData(L.LightningDataModule):
+    """The splits of a collection, in batches.
+
+    `sampler`: "none" or "balanced". `seed` draws the order. `prefix`, if set, runs on every batch: the frozen part of a
+    network. `pictures`: the first training images as the network sees them, if they are images; `sentences`: the first
+    texts. `draft`: whether files may be read at a fraction of their size.
+    """
+
+    folder: Any  # a Collection
+    input: Any
+    augment: Augment
+    workers: int | None
+    draft: bool
+    sentences: Sequence[str]
+    pass_batch: int  # samples at once on a CPU, where nothing is trained
+    stack: Callable[[Sequence[Tensor]], Tensor]  # samples to one batch
+    still: Any  # the evaluation's transform
+    still_train: Any  # the training's, without anything random
+
+    def __init__(
+        self,
+        folder: Collection,
+        batch_size: int,
+        sampler: str,
+        class_weights: str | Mapping[Any, float] | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        train = sum(folder.counts("train"))
+        if not 1 <= batch_size <= train:
+            raise UserError(
+                f"data.batch_size={batch_size}: there are {train} training {folder.noun}, take at most that many"
+            )
+        if sampler not in ("none", "balanced"):
+            raise UserError(f"data.sampler={sampler} is unknown: use none or balanced")
+        if sampler == "balanced" and class_weights == "auto":
+            raise UserError(
+                "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"
+            )
+        self.folder, self.batch_size, self.sampler, self.seed = folder, batch_size, sampler, seed
+        self.class_weights = loss_weights(class_weights, folder)
+        self.prefix: Any = None
+        self.pictures: Tensor | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their indices."""
+        classes: tuple[str, ...] = self.folder.classes
+        return classes
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return any(self.folder.counts("test"))
+
+    def looks(self, split: str, transform: Any) -> Any:
+        """A split's samples for one pass, of which nothing is kept: `prepared(i)` is what the transform finishes."""
+        raise NotImplementedError
+
+    def pass_order(self, split: str) -> np.ndarray:
+        """(N,): in which order a split is looked at once."""
+        raise NotImplementedError
+
+    def digests(self, split: str) -> list[str]:
+        """Of every sample of a split, in order: differs where the network is given something else."""
+        raise NotImplementedError
+
+    def placed(self, rows: Tensor) -> Tensor:
+        """Kept activations as the network likes them in memory."""
+        raise NotImplementedError
+
+    def order(self) -> EpochSampler:
+        """In which training samples are drawn. UserError if a process has fewer of them than a batch holds."""
+        labels = self.folder.labels("train")
+        order = EpochSampler(len(labels), self.seed, balancing_weights(labels) if self.sampler == "balanced" else None)
+        if len(order) < self.batch_size:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: each process has {len(order)} training {self.folder.noun}, take "
+                "at most that"
+            )
+        return order
+
+    def train_batches(self) -> dict[str, Any]:
+        """What tells a loader which samples to draw: batches of one size; a remainder waits for another epoch."""
+        return {"sampler": self.order(), "batch_size": self.batch_size, "drop_last": True}
+
+    def batches(self, split: str) -> EvalBatches:
+        """In which a split is evaluated: twice as many samples at once as in training, for nothing is kept of them."""
+        return EvalBatches(len(self.folder.split(split)), 2 * self.batch_size)
+
+    def emphasis(self) -> Tensor:
+        """What a sample of each class (C,) weighs in training, by loss weights and by sampling; mean 1 over samples."""
+        counts = torch.tensor(self.folder.counts("train"), dtype=torch.float32)
+        return self.prior() * counts.sum() / counts
+
+    def prior(self) -> Tensor:
+        """Class probabilities (C,) as the training loss sees them."""
+        counts = torch.tensor(self.folder.counts("train"), dtype=torch.float32)
+        seen = torch.ones_like(counts) if self.sampler == "balanced" else counts
+        seen = seen if self.class_weights is None else seen * self.class_weights
+        return seen / seen.sum()
+
+
+def loss_weights(choice: str | Mapping[Any, float] | None, folder: Collection) -> Tensor | None:
+    """Weights (C,) of mean 1 over training samples: "none" (None), "auto" (inverse frequency), or by class name."""
+    counts = torch.tensor(folder.counts("train"), dtype=torch.float32)
+    if choice in ("none", None):
+        return None
+    if choice == "auto":
+        weights = 1 / counts
+    elif isinstance(choice, str):
+        raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
+    else:
+        named = {str(name): float(weight) for name, weight in (choice or {}).items()}  # YAML reads 0 as a number
+        if unknown := [name for name in named if name not in folder.classes]:
+            raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], folder.classes)}")
+        weights = torch.tensor([named.get(c, 1.0) for c in folder.classes])
+        if weights.min() <= 0:
+            raise UserError("data.class_weights must be positive")
+    return weights * counts.sum() / (weights * counts).sum()

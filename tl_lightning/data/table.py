@@ -1,0 +1,137 @@
+"""Tables of text as they come: CSV, TSV, JSON lines, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tl_lightning.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
+
+KINDS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
+_DELIMITERS = (",", "\t", ";", "|")
+csv.field_size_limit(2**31 - 1)  # the default refuses a text of 128 KB
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under named columns; every cell is a string, empty where there is nothing."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+
+    def column(self, name: str, key: str) -> list[str]:
+        """A column's cells; UserError that names the columns there are. `key`: the option that named it."""
+        if name not in self.columns:
+            raise UserError(f"{key}={name}: {self.path} has no such column: {nearest(name, self.columns)}")
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+
+def read(path: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -> Table:
+    """A file's table. `delimiter` None: of comma, tab, semicolon and bar the one that gives the `wanted` columns.
+
+    UserError for a file that is no table.
+    """
+    if not path.is_file():
+        raise UserError(f"data.file={path} does not exist or is no file")
+    if path.suffix.lower() not in KINDS:
+        raise UserError(f"data.file={path}: use one of {', '.join(KINDS)}")
+    if path.stat().st_size == 0:
+        raise UserError(f"data.file={path} is empty")
+    if path.suffix.lower() == ".parquet":
+        table = _parquet(path)
+    elif path.suffix.lower() in (".jsonl", ".ndjson"):
+        table = _json_lines(path)
+    else:
+        table = _separated(path, delimiter, wanted)
+    if not table.rows:
+        raise UserError(f"data.file={path} has a first line and nothing below it")
+    if doubled := [c for i, c in enumerate(table.columns) if c in table.columns[:i]]:
+        raise UserError(f"data.file={path} has two columns '{doubled[0]}': rename one")
+    return table
+
+
+def _text(path: Path) -> str:
+    """The file's characters, NULs left out, decoded as UTF-8, UTF-16 with its mark, or else Windows-1252."""
+    raw = path.read_bytes()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = raw.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            text = raw.decode("cp1252", errors="replace")
+            log.warning(f"{path} is not UTF-8 (byte {error.start}): it is read as Windows-1252")
+    if nuls := text.count("\0"):
+        log.warning(f"{path} holds {nuls} NUL characters, which are left out")
+        text = text.replace("\0", "")
+    return text
+
+
+def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Table:
+    text = _text(path)
+    first = text.partition("\n")[0]
+    if delimiter is None:
+        heads = {d: next(csv.reader([first.rstrip("\r")], delimiter=d), []) for d in _DELIMITERS}
+        fitting = [d for d in _DELIMITERS if wanted and set(wanted) <= set(heads[d])]
+        delimiter = (fitting or sorted(_DELIMITERS, key=lambda d: -len(heads[d])))[0]
+    elif len(delimiter) != 1:
+        raise UserError(f"data.delimiter={delimiter} must be one character")
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+    lines = [line.split(delimiter) for line in text.splitlines() if line]
+    if len(lines) != len(rows) and {len(line) for line in lines} == {len(rows[0])}:
+        rows = lines  # a quotation mark somewhere was only a quotation mark
+    columns, body = tuple(c.strip() for c in rows[0]), rows[1:]
+    if missing := [w for w in wanted if w not in columns]:
+        better = next((d for d in _DELIMITERS if set(wanted) <= set(first.rstrip("\r").split(d))), None)
+        hint = f"; with data.delimiter='{better}' there is one" if better else ""
+        raise UserError(f"data.file={path} has no column '{missing[0]}': {nearest(missing[0], columns)}{hint}")
+    if wrong := [i for i, row in enumerate(body, 2) if len(row) != len(columns)]:
+        raise UserError(
+            f"data.file={path}: record {wrong[0]} has {len(body[wrong[0] - 2])} cells, the first line has "
+            f"{len(columns)} ({', '.join(columns[:5])}): is data.delimiter='{delimiter}' right?"
+        )
+    return Table(path, columns, body)
+
+
+def _json_lines(path: Path) -> Table:
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"data.file={path}: line {number} is no JSON ({error})") from error
+            if not isinstance(record, dict):
+                raise UserError(f"data.file={path}: line {number} is no JSON object")
+            records.append(record)
+    columns = tuple(dict.fromkeys(key for record in records for key in record))
+    return Table(path, columns, [[_cell(record.get(c)) for c in columns] for record in records])
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(f"data.file={path}: Parquet needs pyarrow: pip install pyarrow, or save it as CSV") from error
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.file={path} cannot be read: {error}") from error
+    cells = [[_cell(v) for v in table.column(i).to_pylist()] for i in range(table.num_columns)]
+    return Table(path, tuple(table.column_names), [list(row) for row in zip(*cells, strict=True)])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "|".join(map(str, value))
+    return "" if value is None else str(value).replace("\0", "")
