@@ -1,58 +1,31 @@
-"""The contract of every backbone, against torchvision's own forward and bookkeeping."""
+"""The contract of every backbone, of torchvision, timm and transformers, against the library's own forward."""
+
+import sys
 
 import pytest
 import torch
+import torchvision
 from torch import nn
-from torchvision.models import get_model
+from torchvision.models import get_model, list_models
+from torchvision.models.regnet import BlockParams
 from torchvision.ops import StochasticDepth
 
+from tests.zoo import CASES, TEXT, TIMM, Case
+from tl_lightning.backbones.families import FAMILIES, family_of
 from tl_lightning.backbones.torchvision import backbone
 from tl_lightning.errors import UserError
 from tl_lightning.runs.cli import choices
 
-SMALL = {"inception_v3": 96}
-NAMES = [n for n in choices("backbone") if not n.endswith("_formula")]
-CASES = [(n, "pooled") for n in NAMES] + [("vgg16", "fc"), ("vgg19_bn", "fc")]
-# Deep networks of one family run the same table as the smallest: contract on all, gradients on these.
-ONE_PER_FAMILY = [("vgg16", "pooled"), ("vgg16", "fc"), ("resnet18", "pooled"), ("inception_v3", "pooled"),
-                  ("mobilenet_v2", "pooled"), ("efficientnet_b0", "pooled"), ("convnext_tiny", "pooled"),
-                  ("vit_b_16", "pooled"), ("swin_t", "pooled")]  # fmt: skip
+NAMES = list_models(module=torchvision.models)
+every = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-def build(name, features="pooled"):
-    torch.manual_seed(0)
-    size = SMALL.get(name, 64)
-    network = backbone(name, None, size, **({"features": "fc"} if features == "fc" else {}))
-    images = torch.randn(2, 3, size, size)
-    warm_norms(network, images)
-    return network.eval(), images
-
-
+@every
 @torch.no_grad()
-def warm_norms(network, images):
-    """Random weights shrink a signal to 1e-14 layer by layer: statistics of real activations keep it comparable."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        m.momentum = 1.0
-    network.train()(images)
-    for m, momentum in zip(norms, momenta, strict=True):
-        m.momentum = momentum
-
-
-def test_the_list_is_whole():
-    assert len(NAMES) == 21
-
-
-@pytest.mark.parametrize(("name", "features"), CASES)
-@torch.no_grad()
-def test_contract(name, features):
-    network, images = build(name, features)
+def test_contract(case):
+    network, x = case.build()
     # equal to the library's own forward, less its classifier
-    own = (
-        network.net.features(images).mean((2, 3)) if (name[:3], features) == ("vgg", "pooled") else network.net(images)
-    )
-    output = network(images)
+    output, own = network(x), case.own(network, x)
     assert output.shape == (2, network.feature_dim)
     assert output.abs().max() > 1e-6
     torch.testing.assert_close(output, own, rtol=1e-6, atol=1e-6)
@@ -68,72 +41,124 @@ def test_contract(name, features):
     assert len(classifier_dropout) <= 1  # the one in front of the removed layer, which no stage runs
     # stages compose
     for middle in range(1, len(network.stages)):
-        halfway = network.run(images, 0, middle)
+        halfway = network.run(x, 0, middle)
         torch.testing.assert_close(network.run(halfway, middle), output, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("name", "features"), ONE_PER_FAMILY)
-@torch.no_grad()
-def test_against_the_whole_library_model(name, features):
-    """Same parameters in an untouched torchvision model: our features through its classifier give its logits."""
-    network, images = build(name, features)
-    options = {"image_size": 64} if name.startswith("vit") else {}
-    if name == "inception_v3":
-        options = {"aux_logits": False, "transform_input": True, "init_weights": False}
-    whole = get_model(name, weights=None, **options).eval()
-    missing, unexpected = whole.load_state_dict(network.net.state_dict(), strict=False)
-    assert not unexpected
-    assert all(key.split(".")[0] in ("fc", "classifier", "heads", "head") for key in missing)
-    if (name, features) == ("vgg16", "pooled"):
-        expected = whole.features(images).mean((2, 3))
-        torch.testing.assert_close(network(images), expected, rtol=1e-6, atol=1e-6)
-        return
-    last = [m for m in whole.modules() if isinstance(m, nn.Linear)][-1]
-    torch.testing.assert_close(last(network(images)), whole(images), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(("name", "features"), ONE_PER_FAMILY)
-def test_taps_survive_later_stages(name, features):
-    """No stage overwrites its input in place, so that a stage's output can be kept."""
-    network, images = build(name, features)
-    x, outputs = images, []
+@every
+def test_every_stage_learns_and_frozen_means_frozen(case):
+    """Gradients reach every parameter of the stages that learn; those below give in training what they give in use."""
+    network, x = case.build()
+    frozen = len(network.stages) // 2
     with torch.no_grad():
-        for i in range(len(network.stages)):
-            x = network.run(x, i, i + 1)
-            outputs.append((x, x.clone()))
+        below = network.run(x, 0, frozen)
+    network.train()
+    for i, stage in enumerate(network.stages):
+        for _, parameter in network.stage_parameters(stage):
+            parameter.requires_grad_(i >= frozen)
+        for module in network.stage_modules(stage):
+            module.training = i >= frozen and not isinstance(module, nn.modules.batchnorm._BatchNorm)
+    torch.manual_seed(1)
+    network(x).square().sum().backward()
+    first = frozen if case.library != "text" else max(frozen, 1)
+    for i, stage in enumerate(network.stages):
+        missing = [n for n, p in network.stage_parameters(stage) if p.grad is None]
+        assert missing == ([] if i >= first else [n for n, _ in network.stage_parameters(stage)]), stage.name
+    assert torch.equal(network.run(x, 0, frozen), below)
+
+
+@every
+@torch.no_grad()
+def test_taps(case):
+    """No stage overwrites its input, and every tap tells two inputs apart."""
+    network, given = case.build()
+    x, outputs = given, []
+    for i in range(len(network.stages)):
+        x = network.run(x, i, i + 1)
+        outputs.append((x, x.clone()))
+        first, second = network.tap(x)
+        assert not torch.allclose(first, second, rtol=1e-3), network.stage_names[i]
     for kept, copy in outputs:
         assert torch.equal(kept, copy)
 
 
-@pytest.mark.parametrize(("name", "features"), ONE_PER_FAMILY)
+@every
 @torch.no_grad()
-def test_cut_pools_normalised_taps_and_drops_the_rest(name, features):
-    network, images = build(name, features)
+def test_cut_pools_normalised_taps_and_drops_the_rest(case):
+    network, x = case.build()
     upto = network.stage_names[1]
-    x0 = network.run(images, 0, 1)
+    x0 = network.run(x, 0, 1)
     taps = [network.tap(x0), network.tap(network.run(x0, 1, 2))]
     expected = torch.cat([t / t.pow(2).mean(1, keepdim=True).sqrt() for t in taps], 1)
     kept = {n for s in network.stages[:2] for n, _ in network.stage_parameters(s)}
     short = network.cut(upto)
-    torch.testing.assert_close(short(images), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(short(x), expected, rtol=1e-4, atol=1e-5)
     assert short.feature_dim == expected.shape[1]
     assert {n for n, _ in short.net.named_parameters()} == kept
 
 
-@pytest.mark.parametrize(("name", "features"), ONE_PER_FAMILY)
+@pytest.mark.parametrize("case", [c for c in CASES if c.library == "torchvision"], ids=str)
 @torch.no_grad()
-def test_every_tap_tells_images_apart(name, features):
-    network, images = build(name, features)
-    x = images
-    for i in range(len(network.stages)):
-        x = network.run(x, i, i + 1)
-        first, second = network.tap(x)
-        assert not torch.allclose(first, second, rtol=1e-3), network.stage_names[i]
+def test_against_the_whole_library_model(case):
+    """Same parameters in an untouched torchvision model: our features through its classifier give its logits."""
+    network, images = case.build()
+    name, family, size = case.name, family_of(case.name, case.features), images.shape[-1]
+    options = dict(family.options) | (family.sized(size) if family.sized else {})
+    options |= {family.drawn: False} if family.drawn else {}
+    whole = get_model(name, weights=None, **options).eval()
+    missing, unexpected = whole.load_state_dict(network.net.state_dict(), strict=False)
+    assert not unexpected
+    assert all(key.split(".")[0] in ("fc", "classifier", "heads", "head") for key in missing)
+    if family.unused == ("classifier",):
+        torch.testing.assert_close(network(images), whole.features(images).mean((2, 3)), rtol=1e-6, atol=1e-6)
+        return
+    last = whole.get_submodule(family.head)
+    torch.testing.assert_close(last(network(images)), whole(images), rtol=1e-5, atol=1e-5)
+
+
+def test_every_network_of_torchvision_has_a_table_and_an_option():
+    """torchvision's own registry: a model that is new there fails here."""
+    assert [n for n in NAMES if not n.startswith(tuple(FAMILIES))] == []
+    assert set(choices("backbone")) - {"mobilenet_v2_formula", "timm", "text", "minilm"} == set(NAMES)
+
+
+def compute_widths_on_the_cpu(monkeypatch):
+    """RegNet's widths are computed with tensors, whose values the meta device has not."""
+    make = BlockParams.from_init_params
+
+    def made(*args, **kwargs):
+        with torch.device("cpu"):
+            return make(*args, **kwargs)
+
+    monkeypatch.setattr(BlockParams, "from_init_params", made)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_every_network_takes_a_step(part, monkeypatch):
+    """Forward and backward of a batch with a new head, in shapes alone: every parameter gets a gradient."""
+    compute_widths_on_the_cpu(monkeypatch)
+    names = NAMES[part::4]
+    for name in names:
+        size = {"maxvit_t": 224, "inception_v3": 96, "vit_h_14": 56}.get(name, 64)
+        with torch.device("meta"):
+            network = backbone(name, None, size).train()
+            logits = nn.Linear(network.feature_dim, 3)(network(torch.zeros(2, 3, size, size)))
+            nn.functional.cross_entropy(logits, torch.zeros(2, dtype=torch.long)).backward()
+        assert [n for n, p in network.named_parameters() if p.grad is None] == [], name
+        owned = [n for s in network.stages for n, _ in network.stage_parameters(s)]
+        assert sorted(owned) == sorted(n for n, _ in network.net.named_parameters()), name
+
+
+def test_how_many_backbones_there_are():
+    """Those of torchvision, and of the other libraries those that the tests above train."""
+    number = len(NAMES) + len(TIMM) + len(TEXT)
+    sys.__stdout__.write(f"\n{number} backbones: {len(NAMES)} of torchvision, {len(TIMM)} timm, {len(TEXT)} text\n")
+    assert number >= 100
 
 
 def test_vgg_features():
-    assert build("vgg16")[0].feature_dim == 512
-    network = build("vgg16", "fc")[0]
+    assert Case("torchvision", "vgg16").build()[0].feature_dim == 512
+    network = Case("torchvision", "vgg11_bn", "fc").build()[0]
     assert network.feature_dim == 4096
     assert network.stage_names[-2:] == ["fc6", "fc7"]
     with pytest.raises(UserError, match="features=fc is for VGG"):
@@ -141,7 +166,7 @@ def test_vgg_features():
 
 
 def test_inception_has_no_auxiliary_head_and_rescales_its_input():
-    network, images = build("inception_v3")
+    network, images = Case("torchvision", "inception_v3").build()
     assert not any("AuxLogits" in n for n, _ in network.net.named_parameters())
     network.train()
     assert isinstance(network(images), torch.Tensor)
@@ -189,4 +214,4 @@ def test_image_size_replaces_the_weights_own():
 
 def test_unknown_stage_names_the_nearest():
     with pytest.raises(UserError, match="no stage 'layer9': did you mean layer"):
-        build("resnet18")[0].cut("layer9")
+        Case("torchvision", "resnet18").build()[0].cut("layer9")

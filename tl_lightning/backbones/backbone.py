@@ -135,6 +135,10 @@ class Backbone(nn.Module):
         self.drop(last + 1)
         return self._tapped(whole)
 
+    def every(self) -> Backbone:
+        """The whole backbone, cut after its last stage: its features are the pooled outputs of all of them."""
+        return self.cut(self.stage_names[-1])
+
     def tapped(self) -> Backbone:
         """The same network, whose features are the pooled outputs of all stages side by side, as they are."""
         every = self._tapped(whole=True)
@@ -192,10 +196,15 @@ def rms_normalise(x: Tensor) -> Tensor:
 
 
 def _remove(net: nn.Module, name: str) -> None:
-    """Replace the module (or drop the parameter) at a dotted name, so that nothing of it is kept or saved."""
+    """Replace the module (or drop the parameter) at a dotted name, so that nothing of it is kept or saved.
+
+    What stands in its place has its plain attributes, which the library's forward may read.
+    """
     parent_name, _, child = name.rpartition(".")
     parent = net.get_submodule(parent_name)
     if child in parent._parameters:
         parent.register_parameter(child, None)
     else:
-        setattr(parent, child, nn.Identity())
+        empty, old = nn.Identity(), parent.get_submodule(child)
+        empty.__dict__ |= {k: v for k, v in vars(old).items() if isinstance(v, (bool, int, float, str)) and k[0] != "_"}
+        setattr(parent, child, empty)

@@ -16,14 +16,17 @@ from torch.nn.utils.parametrize import is_parametrized
 def pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
     """(parent, name of a convolution, name of the BatchNorm that takes its output).
 
-    Siblings in the order in which they were registered: that they run in it holds for the networks of this package,
-    which the contract tests check.
+    Siblings in the order in which they were registered: that they run in it holds for torchvision's networks, which
+    tests check; of timm's each is tried when it is built (`holds`), and where it does not hold, nothing is paired.
     """
+    if getattr(net, "folds", True) is False:
+        return []
     return [
         (parent, before, after)
         for parent in net.modules()
         for (before, conv), (after, norm) in pairwise(parent.named_children())
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        if isinstance(conv, nn.Conv2d) and type(conv).forward is nn.Conv2d.forward
+        if isinstance(norm, nn.BatchNorm2d) and (type(norm).forward is nn.BatchNorm2d.forward or _then(norm))
         if conv.out_channels == norm.num_features and norm.track_running_stats and norm.affine
         if not is_parametrized(conv)
     ]
@@ -33,7 +36,31 @@ def fold(net: nn.Module) -> None:
     """Put every BatchNorm into the convolution before it, for good: for inference alone."""
     for parent, conv, norm in pairs(net):
         setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
-        setattr(parent, norm, nn.Identity())
+        setattr(parent, norm, nn.Sequential(*_then(getattr(parent, norm))))
+
+
+def _then(norm: nn.Module) -> list[nn.Module]:
+    """What a BatchNorm of timm does after it has normalised: it drops and activates."""
+    return [norm.drop, norm.act] if type(norm).__name__ == "BatchNormAct2d" else []  # type: ignore[list-item]
+
+
+@torch.no_grad()
+def holds(net: nn.Module, x: Tensor) -> bool:
+    """Whether folding leaves the output for `x` as it is, with statistics that tell the BatchNorms apart."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
+    kept = [(m, m.running_mean.clone(), m.running_var.clone()) for m in norms]  # type: ignore[union-attr]
+    try:
+        for m, _, _ in kept:
+            m.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
+            m.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+        expected = net(x)
+        with Folding(net).active():
+            error = (net(x) - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    finally:
+        for m, mean, var in kept:
+            m.running_mean.copy_(mean)  # type: ignore[union-attr]
+            m.running_var.copy_(var)  # type: ignore[union-attr]
+    return bool(error < 1e-3)
 
 
 class Folding:
@@ -46,18 +73,18 @@ class Folding:
     def __init__(self, net: nn.Module) -> None:
         found = [(getattr(parent, conv), getattr(parent, norm)) for parent, conv, norm in pairs(net)]
         # made once: the compiler knows a function again by its identity
-        self.pairs = [(conv, norm, partial(_scaled, conv, norm)) for conv, norm in found]
+        self.pairs = [(c, n, partial(_scaled, c, n), partial(_after, _then(n))) for c, n in found]
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Fold what is in evaluation mode now; a BatchNorm in training mode is left alone."""
         still = [pair for pair in self.pairs if not pair[1].training]
-        for conv, norm, scaled in still:  # past nn.Module's bookkeeping: an attribute of the instance hides the method
-            conv.__dict__["forward"], norm.__dict__["forward"] = scaled, _as_it_is
+        for conv, norm, scaled, after in still:  # an attribute hides the method
+            conv.__dict__["forward"], norm.__dict__["forward"] = scaled, after
         try:
             yield
         finally:
-            for conv, norm, _ in still:
+            for conv, norm, _, _ in still:
                 del conv.__dict__["forward"], norm.__dict__["forward"]
 
 
@@ -69,5 +96,7 @@ def _scaled(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     return output
 
 
-def _as_it_is(x: Tensor) -> Tensor:
+def _after(then: list[nn.Module], x: Tensor) -> Tensor:
+    for module in then:
+        x = module(x)
     return x

@@ -24,32 +24,33 @@ _INSTEAD = "Give the path of a folder instead, or take backbone=minilm (pip inst
 
 
 def backbone(
-    name: str, weights: str | None = "DEFAULT", pooling: str = "auto", length: int = 128, dropout: bool = True
+    name: str, weights: str | None = "DEFAULT", pooling: str = "auto", length: int | None = None, dropout: bool = True
 ) -> Backbone:
     """A language model of transformers as a Backbone of stages embeddings, layer0, layer1 ...
 
     `name`: a folder with a model and its tokenizer, a name on the hub, or "minilm", which comes as a package.
     `weights`: "DEFAULT" for the model's own, a local file, or None for random ones. `pooling`: "auto" is "last" for
-    models whose tokens see only those before them, else "mean". `length`: tokens of a text, at most. `dropout` False:
-    none in the layers. UserError for anything unknown, and at once for a model that is neither here nor to be had.
+    models whose tokens see only those before them, else "mean". `length`: tokens of a text, at most; None: 128, or what
+    the model knows. `dropout` False: none in the layers. UserError for anything unknown, and at once for a model that
+    is neither here nor to be had.
     """
     hub.installed("transformers", "text")
     if pooling not in ("auto", *POOLINGS):
         raise UserError(f"backbone.pooling={pooling} is unknown: use auto, {', '.join(POOLINGS)}")
-    if not isinstance(length, int) or length < 2:
+    if length is not None and (not isinstance(length, int) or length < 2):
         raise UserError(f"backbone.length={length} must be a whole number of tokens of at least 2")
     folder = _place(name)
     config, tokenizer = _read(folder, name)
-    most = getattr(config, "max_position_embeddings", None)
-    if most and length > _positions(config, most):
-        raise UserError(f"backbone.length={length}: {name} knows {_positions(config, most)} positions, take no more")
+    most = _positions(config)
+    if length is not None and length > most:
+        raise UserError(f"backbone.length={length}: {name} knows {most} positions, take no more")
     net = _net(folder, name, config, weights, dropout)
     causal = _causal(net)
     pooled = ("last" if causal else "mean") if pooling == "auto" else pooling
     return Backbone(
         net,
         _stages(net, name, pooled),
-        TextInput(length, pooled, tokenizer),
+        TextInput(length or min(128, most), pooled, tokenizer),
         config.hidden_size,
         pool=_mean,
         pretrained=weights is not None,
@@ -91,7 +92,8 @@ def _read(folder: str, name: str) -> tuple[Any, Any]:
     return config, tokenizer
 
 
-def _positions(config: Any, most: int) -> int:
+def _positions(config: Any) -> int:
+    most: int = getattr(config, "max_position_embeddings", None) or 2**31
     # RoBERTa and its kin count positions from the padding token's number on
     return most - config.pad_token_id - 1 if "roberta" in config.model_type and config.pad_token_id else most
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone, Stage
+from tl_lightning.backbones.folding import holds
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
 
@@ -49,6 +50,8 @@ def backbone(name: str, weights: str | None = "DEFAULT", image_size: int | None 
         stages = _stages(net, image)
         if not next(net.parameters()).is_meta:
             _check(net, stages, image.eval_size)
+            with replay.evaluating(net):
+                net.folds = holds(net, torch.randn(1, 3, image.eval_size, image.eval_size))
     except (UserError, RuntimeError, ValueError, IndexError, AttributeError) as error:
         why = pretrained.first_line(error)
         raise UserError(f"timm's {name} does not run stage by stage: {why}; take another of its networks") from error
@@ -191,13 +194,18 @@ def _runner(
 
 
 def _pooling(net: Any) -> Callable[[Tensor], Tensor]:
-    """Of what a stage gives: maps with channels first or last, or tokens, of which the first are no patches."""
+    """Of what a stage gives: maps with channels first or last, or tokens, of which the first are no patches.
+
+    Maps are square: the sides tell where the channels are, unless these are as many.
+    """
     prefix, last = int(getattr(net, "num_prefix_tokens", 0) or 0), getattr(net, "output_fmt", "NCHW") == "NHWC"
 
     def pool(x: Tensor) -> Tensor:
         if x.ndim == 3:
             return x[:, prefix:].mean(1)
-        return x.mean((1, 2)) if last else x.mean((2, 3))
+        first, second, third = x.shape[1:]
+        channels_last = last if first == second == third else first == second
+        return x.mean((1, 2)) if channels_last else x.mean((2, 3))
 
     return pool
 

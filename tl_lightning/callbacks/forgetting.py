@@ -69,7 +69,7 @@ class Forgetting(Callback):
     @torch.no_grad()
     def _run_source(self, source: Backbone, entered: Tensor, entry: int) -> None:
         source.to(entered.device)
-        x = entered.float()
+        x = entered.float() if entered.is_floating_point() else entered
         for i, stage in list(enumerate(source.stages))[entry:]:
             x = stage.run(source.net, x)
             self._before[i].append(source.tap(x).float())

@@ -71,7 +71,8 @@ class LengthBatches(Sampler[list[Key]]):
             pool = sorted(keys[start : start + self.POOL * self.size], key=lambda key: self.lengths[key[0]])
             batches += [pool[i : i + self.size] for i in range(0, len(pool), self.size)]
         order = np.random.default_rng([self.sampler.seed, self.sampler.epoch]).permutation(len(batches))
-        return (batches[i] for i in order)
+        for i in order:  # a generator: the loader asks for its first batch after it has been told the epoch
+            yield batches[i]
 
 
 class EvalBatches(Sampler[list[Key]]):

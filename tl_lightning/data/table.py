@@ -86,10 +86,7 @@ def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Tabl
         delimiter = (fitting or sorted(_DELIMITERS, key=lambda d: -len(heads[d])))[0]
     elif len(delimiter) != 1:
         raise UserError(f"data.delimiter={delimiter} must be one character")
-    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
-    lines = [line.split(delimiter) for line in text.splitlines() if line]
-    if len(lines) != len(rows) and {len(line) for line in lines} == {len(rows[0])}:
-        rows = lines  # a quotation mark somewhere was only a quotation mark
+    rows = _records(text, delimiter)
     columns, body = tuple(c.strip() for c in rows[0]), rows[1:]
     if missing := [w for w in wanted if w not in columns]:
         better = next((d for d in _DELIMITERS if set(wanted) <= set(first.rstrip("\r").split(d))), None)
@@ -101,6 +98,20 @@ def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Tabl
             f"{len(columns)} ({', '.join(columns[:5])}): is data.delimiter='{delimiter}' right?"
         )
     return Table(path, columns, body)
+
+
+def _records(text: str, delimiter: str) -> list[list[str]]:
+    """Cells of every record. Quotation marks that do not pair, in lines that are whole without them, are letters."""
+
+    def parsed(strict: bool) -> list[list[str]]:
+        source = io.StringIO(text, newline="")
+        return [row for row in csv.reader(source, delimiter=delimiter, strict=strict) if row]
+
+    try:
+        return parsed(strict=True)
+    except csv.Error:
+        lines = [line.split(delimiter) for line in text.splitlines() if line]
+        return lines if len({len(line) for line in lines}) == 1 else parsed(strict=False)
 
 
 def _json_lines(path: Path) -> Table:

@@ -29,6 +29,7 @@ from tl_lightning.errors import UserError, nearest
 from tl_lightning.features import solve
 from tl_lightning.features.facts import measure
 from tl_lightning.features.frozen import Frozen, Options
+from tl_lightning.inputs import TextInput
 from tl_lightning.module import TransferModule
 from tl_lightning.regularizers import Regularizer
 from tl_lightning.reports.tensorboard import Report
@@ -136,6 +137,7 @@ def gather(cfg: DictConfig) -> tuple[Backbone, LabelledData, Facts]:
         backbone.gentle,
         len(data.classes),
         images,
+        isinstance(backbone.input, TextInput),
         measure=lambda: measure(backbone, data, keeping, device),
         attempt=lambda strategy, seconds: attempt(cfg, data.folder, strategy, seconds),
     )

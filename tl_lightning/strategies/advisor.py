@@ -34,8 +34,9 @@ class Auto(Strategy):
 
     `few`: a data set with fewer images in its median class is small. `alike`: it is like the source where the last
     stage tells the classes apart better than any earlier one by so much (see Evidence.lead). Weights that know no
-    photographs have nothing that a photograph could be like: `unlike_any`. `trial_seconds` above 0: the strategies for
-    alike and for different data of this size are both tried for so long, and the better one is taken.
+    photographs have nothing that a photograph could be like: `unlike_any`. Of language models the last layer never leads:
+    there size alone decides. `trial_seconds` above 0: the strategies for alike and for different data of this size are
+    both tried for so long, and the better one is taken.
     """
 
     few: float
@@ -45,6 +46,8 @@ class Auto(Strategy):
     small_different: Strategy
     large_different: Strategy
     unlike_any: Strategy
+    small_texts: Strategy
+    large_texts: Strategy
     trial_seconds: float = 0.0
 
     def given(self, facts: Facts) -> Strategy:
@@ -63,7 +66,11 @@ class Auto(Strategy):
         evidence = facts.measured()
         small, alike = evidence.per_class < self.few, evidence.lead > self.alike
         sizes = (self.small_different, self.small_alike), (self.large_different, self.large_alike)
-        size = f"{evidence.per_class:g} images per class, {'fewer than' if small else 'no fewer than'} {self.few:g}"
+        noun, bound = "texts" if facts.texts else "images", "fewer than" if small else "no fewer than"
+        size = f"{evidence.per_class:g} {noun} per class, {bound} {self.few:g}"
+        if facts.texts:
+            chosen = self.small_texts if small else self.large_texts
+            return self._answer(chosen, size, f"{_told(evidence)} in turn; no last layer is the best", facts)
         both = sizes[not small]
         chosen, how = both[alike], ""
         if self.trial_seconds and facts.attempt and both[0] != both[1]:
@@ -80,6 +87,10 @@ class Auto(Strategy):
 
 
 def _compared(evidence: Evidence, bound: float) -> str:
-    told = " against ".join(f"{t.told:.3f} of {t.name}" for t in (evidence.last, evidence.best_early))
     verdict = f"above {bound:g}: alike" if evidence.lead > bound else f"not above {bound:g}: different"
-    return f"{told}, in accuracy on images left out in turn; a lead of {evidence.lead:+.3f}, {verdict}"
+    return f"{_told(evidence)} in turn; a lead of {evidence.lead:+.3f}, {verdict}"
+
+
+def _told(evidence: Evidence) -> str:
+    told = " against ".join(f"{t.told:.3f} of {t.name}" for t in (evidence.last, evidence.best_early))
+    return f"{told}, in accuracy on samples left out"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
-from tl_lightning.strategies.plan import HEAD, FineTuning, Phase, Plan, Strategy
+from tl_lightning.strategies.plan import HEAD, Facts, FineTuning, Phase, Plan, Strategy
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,21 @@ class FeatureExtraction(Strategy):
 
 @dataclass(frozen=True)
 class LinearProbe(Strategy):
-    """Everything frozen, the best linear head there is: solved exactly, without an epoch."""
+    """Everything frozen, the best linear head there is: solved exactly, without an epoch.
+
+    `taps`: the head reads the pooled outputs of all stages, not of the last one alone. None is filled in: so it does of
+    language models, whose last layer is given to what they were trained for (docs/text.md).
+    """
+
+    taps: bool | None = None
+
+    def given(self, facts: Facts) -> Strategy:
+        """Open values filled in."""
+        return self if self.taps is not None else replace(self, taps=facts.texts)
+
+    def shape(self, backbone: Backbone) -> Backbone:
+        """The backbone, its features those of all stages if asked for."""
+        return backbone.every() if self.taps else backbone
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """No phase."""
@@ -68,7 +82,7 @@ class FinetuneAll(FineTuning):
 
     def shape(self, backbone: Backbone) -> Backbone:
         """The backbone, its features those of all stages if asked for."""
-        return backbone.cut(backbone.stage_names[-1]) if self.taps else backbone
+        return backbone.every() if self.taps else backbone
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase with discriminative rates (ULMFiT, arXiv:1801.06146)."""

@@ -29,15 +29,16 @@ class LpFt(FineTuning):
 
     `head_epochs` 0: the head is solved exactly; more: it alone learns for so long, as a head that is not linear must.
     None is filled in: 0 on pretrained weights, 3 on random ones, whose features change with their first batch.
-    `taps`: the head reads the pooled outputs of all stages, not of the last one alone.
+    `taps`: the head reads the pooled outputs of all stages, not of the last one alone; None: of language models, as
+    LinearProbe.
     """
 
     head_epochs: int | None = None
-    taps: bool = False
+    taps: bool | None = None
 
     def shape(self, backbone: Backbone) -> Backbone:
         """The backbone, its features those of all stages if asked for."""
-        return backbone.cut(backbone.stage_names[-1]) if self.taps else backbone
+        return backbone.every() if self.taps else backbone
 
     def given(self, facts: Facts) -> Strategy:
         """Open values filled in; UserError if a head is to be solved on features that will not stay."""
@@ -48,8 +49,9 @@ class LpFt(FineTuning):
                 "strategy.head_epochs=0 on random weights: their BatchNorm statistics change with the first batch, and "
                 "with them the features that the head was solved on; take strategy.head_epochs=3 or strategy.norm=eval"
             )
-        open_epochs = 0 if facts.pretrained else 3
-        return filled if filled.head_epochs is not None else replace(filled, head_epochs=open_epochs)
+        taps = facts.texts if filled.taps is None else filled.taps
+        epochs = (0 if facts.pretrained else 3) if filled.head_epochs is None else filled.head_epochs
+        return replace(filled, head_epochs=epochs, taps=taps)
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase from a solved head, or linear probing and then a second phase."""

@@ -122,6 +122,7 @@ class Facts:
     gentle: bool  # photographs taught the weights what high rates would destroy
     classes: int
     train_images: int
+    texts: bool = False  # the backbone reads texts
     measure: Callable[[], Evidence] | None = field(default=None, compare=False)
     evidence: Evidence | None = None
     attempt: Callable[[Strategy, float], float] | None = field(default=None, compare=False)

@@ -42,7 +42,7 @@ def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
 
     mean = torch.stack([w[p] @ chunk(p) for p in parts]).sum(0) / w.sum()
     variance = torch.stack([w[p] @ (chunk(p) - mean) ** 2 for p in parts]).sum(0) / w.sum()
-    varies = variance > torch.maximum(1e-12 * variance.max(), 1e-14 * mean**2)  # beyond rounding
+    varies = variance > torch.maximum(1e-12 * variance.max(), 1e-11 * mean**2)  # beyond rounding
     scale = torch.where(varies, variance, torch.inf) ** -0.25  # 0 for what never varies
     root = w.sqrt()[:, None]
     if n > d:

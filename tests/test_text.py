@@ -1,0 +1,223 @@
+"""Texts through the learner: padding changes nothing, batches are of one length, runs are those of images."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import open_dict
+
+from tests.texts import write_texts
+from tests.zoo import TEXT, language_model, save_language_model, tokens
+from tl_lightning.backbones import hub
+from tl_lightning.backbones.huggingface import backbone
+from tl_lightning.data.sampling import EpochSampler, LengthBatches
+from tl_lightning.data.textmodule import from_table
+from tl_lightning.data.transforms import Augment
+from tl_lightning.errors import UserError
+from tl_lightning.runs import cli
+from tl_lightning.runs.record import load_model
+from tl_lightning.runs.train import train
+
+pytest.importorskip("transformers")
+NONE = Augment(None, 0.0)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder with a tiny model."""
+    save_language_model(tmp_path / "model", weights=True)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def configured(model, tmp_path):
+    """Composes a run on 24 texts."""
+    file = write_texts(tmp_path / "texts.csv")
+
+    def make(*overrides, run="run", drop="nothing"):
+        cli.register_resolvers()
+        words = ["backbone=text", f"backbone.name={model}", "backbone.length=16", "data=text_csv", f"data.file={file}",
+                 "data.batch_size=4", "trainer=cpu", "trainer.max_epochs=1", "++callbacks.progress=null"]  # fmt: skip
+        with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+            replaced = {o.partition("=")[0] for o in overrides}
+            kept = [w for w in words if not w.startswith(drop) and w.partition("=")[0] not in replaced]
+            cfg = compose("train", [*kept, *overrides])
+        with open_dict(cfg):
+            cfg.run_dir = str(tmp_path / run)
+        return cfg
+
+    return make
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
+@pytest.mark.parametrize("name", TEXT)
+@torch.no_grad()
+def test_padding_changes_nothing(name, pooling):
+    """Bit for bit whatever stands where there is no token; within rounding for more of it."""
+    network, x = language_model(name, pooling=pooling).eval(), tokens()
+    expected = network(x)
+    other = x.clone()
+    other[1, 3:, 0] = 17
+    assert torch.equal(network(other), expected)
+    longer = torch.cat([x, torch.zeros(2, 4, 3, dtype=torch.long)], 1)
+    torch.testing.assert_close(network(longer), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(network(x[1:, :3]), expected[1:], rtol=1e-5, atol=1e-5)
+    for middle in range(1, len(network.stages)):
+        assert (network.run(x, 0, middle)[1, 3:] == 0).all()
+
+
+@torch.no_grad()
+def test_poolings_by_hand():
+    network, x = language_model("BertConfig", pooling="cls").eval(), tokens()
+    hidden = network.net(input_ids=x[..., 0], attention_mask=x[..., 2]).last_hidden_state
+    by_hand = {
+        "cls": hidden[:, 0],
+        "last": torch.stack([hidden[0, 4], hidden[1, 2]]),
+        "mean": torch.stack([hidden[0].mean(0), hidden[1, :3].mean(0)]),
+        "max": torch.stack([hidden[0].amax(0), hidden[1, :3].amax(0)]),
+    }
+    from tl_lightning.backbones.huggingface import pool
+
+    masked = torch.cat([hidden * x[..., 2:], x[..., 2:]], -1)
+    for how, expected in by_hand.items():
+        torch.testing.assert_close(pool(masked, how), expected)
+    torch.testing.assert_close(network(x), by_hand["cls"])
+
+
+def test_pooling_follows_who_sees_whom():
+    assert language_model("BertConfig").input.pooling == "mean"
+    assert language_model("GPT2Config").input.pooling == "last"
+
+
+def test_tokens_pairs_and_cuts(tmp_path, caplog):
+    caplog.set_level("INFO")
+    network = language_model("BertConfig")
+    rows, cut = network.input.encode([("the quick", "fox"), ("dog " * 40, "cat " * 40)])
+    inner = network.input.tokenizer
+    assert rows[0][:, 0].tolist() == [2, *inner.convert_tokens_to_ids(["the", "quick"]), 3,
+                                      *inner.convert_tokens_to_ids(["fox"]), 3]  # fmt: skip
+    assert rows[0][:, 1].tolist() == [0, 0, 0, 0, 1, 1]
+    assert (cut, len(rows[1])) == (1, 16)
+    file = write_texts(tmp_path / "x.csv", [("dog " * (3 + 4 * (i % 5)), "ab"[i % 2]) for i in range(20)])
+    from_table(network.input, NONE, file=str(file), batch_size=2)
+    assert "train texts are longer than 16 tokens and are cut" in caplog.text
+
+
+def test_a_tokenizer_without_a_padding_token(tmp_path):
+    save_language_model(tmp_path / "model", "GPT2Config", padding=False)
+    network = backbone(str(tmp_path / "model"), None, length=16)
+    data = from_table(network.input, NONE, file=str(write_texts(tmp_path / "x.csv")), batch_size=4)
+    assert network.input.tokenizer.pad_token is None
+    x, _ = next(iter(data.train_dataloader()))
+    assert network(x).shape == (4, 32)
+
+
+def test_batches_hold_texts_of_one_length():
+    """Every text once an epoch, other batches in the next, far less padding than in the order drawn."""
+    lengths = np.random.default_rng(0).integers(1, 100, 500)
+    batches = LengthBatches(EpochSampler(500, 0), lengths, 8)
+
+    def epoch(number):
+        batches.sampler.set_epoch(number)
+        return [[i for i, _ in b] for b in batches]
+
+    first = epoch(0)
+    assert len(first) == len(batches) == 62
+    assert first == epoch(0) != epoch(1)
+    flat = [i for b in first for i in b]
+    assert len(set(flat)) == len(flat) == 496
+
+    def padded(of):
+        return sum(lengths[b].max() * len(b) for b in of) / sum(lengths[b].sum() for b in of)
+
+    batches.sampler.set_epoch(0)
+    drawn = [i for i, _ in batches.sampler]
+    assert padded(first) < 1.15 < 1.6 < padded([drawn[i : i + 8] for i in range(0, 496, 8)])
+    means = [lengths[b].mean() for b in first]
+    assert abs(np.corrcoef(means, np.arange(62))[0, 1]) < 0.4  # shuffled, not from short to long
+
+
+STRATEGIES = ["feature_extraction", "linear_probe", "linear_probe strategy.taps=true", "finetune_top", "early_features",
+              "finetune_all", "gradual_unfreeze trainer.max_epochs=6", "lp_ft", "lora", "norm_only", "bitfit",
+              "auto"]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", STRATEGIES)
+def test_every_strategy_is_a_run(words, configured, tmp_path):
+    strategy, *more = words.split()
+    metrics = train(configured(f"strategy={strategy}", *more))
+    run = tmp_path / "run"
+    assert 0 <= metrics["val/accuracy"] <= 1
+    network, facts = load_model(run)
+    assert facts["preprocessing"]["length"] == 16
+    tokenizer = network[0].input
+    with (run / "splits.csv").open() as file:
+        assert len(file.readlines()) == 25
+    rows, _ = tokenizer.encode([("good fox",), ("awful dog and cat",)])
+    x = tokens([r[:, 0].tolist() for r in rows])
+    assert network(x).shape == (2, 2)
+    assert json.loads((run / "metrics.json").read_text())["classes"] == ["no", "yes"]
+
+
+def test_the_written_model_scores_as_the_run(configured, tmp_path):
+    cfg = configured("strategy=lora", "trainer.max_epochs=3", "optimizer.lr=1e-2", "strategy.speed=1")
+    metrics = train(cfg)
+    network, _ = load_model(tmp_path / "run")
+    data = from_table(network[0].input, NONE, file=cfg.data.file, batch_size=4, splits=str(tmp_path / "run/splits.csv"))
+    right = [int((network(x).argmax(1) == y).sum()) for x, y in data.val_dataloader()]
+    assert sum(right) / sum(data.folder.counts("val")) == pytest.approx(metrics["val/accuracy"])
+
+
+@pytest.mark.parametrize("strategy", ["finetune_top", "feature_extraction"])
+def test_cached_rows_train_as_texts_do(strategy, configured, caplog):
+    """Of a model without dropout: the same loss, whether the layers below were run once or every time."""
+    caplog.set_level("INFO")
+    found = []
+    for i, cache in enumerate(("auto", "off")):
+        cfg = configured(f"strategy={strategy}", f"cache={cache}", "cache_dtype=float32", "backbone.dropout=false",
+                         "trainer.max_epochs=3", run=f"run{i}")  # fmt: skip
+        found.append(train(cfg))
+    assert "24 rows" in caplog.text
+    assert found[0]["val/loss"] == pytest.approx(found[1]["val/loss"], rel=1e-4)
+    assert found[0]["val/loss"] != pytest.approx(0.6931, abs=1e-5)
+
+
+def test_bad_models_are_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, said in (
+        ("nobody/nothing-base", "nobody/nothing-base is not on this machine, and HF_HUB_OFFLINE is set. Give the path"),
+        (str(tmp_path / "empty"), "holds no config.json"),
+        (str(tmp_path / "gone"), "there is no such folder"),
+    ):
+        with pytest.raises(UserError, match=said):
+            backbone(name)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(UserError, match="cannot be reached"):
+        backbone("nobody/nothing-base")
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"transformers is not installed: pip install 'tl-lightning\[text\]'"):
+        backbone("x")
+
+
+def test_bad_options_are_refused(model, configured, photos, tmp_path):
+    for options, said in (
+        ({"pooling": "sum"}, "pooling=sum is unknown"),
+        ({"length": 1}, "length=1 must be"),
+        ({"length": 600}, "knows 64 positions"),
+        ({"weights": "IMAGENET"}, "take DEFAULT, a local file, or null"),
+    ):
+        with pytest.raises(UserError, match=said):
+            backbone(str(model), **options)
+    with pytest.raises(UserError, match="the backbone reads texts, and the data are images"):
+        backbone_only = [f"data.root={photos}", "data.batch_size=4"]
+        train(configured("data=image_folder", *backbone_only, drop="data.file"))
+    with pytest.raises(UserError, match="the backbone looks at images, and the data are texts"):
+        train(configured("backbone=mobilenet_v2_formula", drop="backbone."))
+    save_language_model(tmp_path / "albert", "BertConfig")
+    config = json.loads((tmp_path / "albert" / "config.json").read_text()) | {"model_type": "albert"}
+    (tmp_path / "albert" / "config.json").write_text(json.dumps(config | {"embedding_size": 16}))
+    with pytest.raises(UserError, match="no list of 3 layers is found in AlbertModel"):
+        backbone(str(tmp_path / "albert"), None, length=16)

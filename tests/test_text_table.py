@@ -1,0 +1,165 @@
+"""Files of texts as they come: read whole, or refused in one line that says what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.texts import write_texts
+from tl_lightning.data import table, text_table
+from tl_lightning.errors import UserError
+
+ROWS = [(f"text number {i}, with a comma", ("a", "b")[i % 2]) for i in range(20)]
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".csv", ";"), (".txt", "|"), (".tsv", "\t")])
+def test_delimiters_are_found(suffix, delimiter, tmp_path):
+    found = text_table.read(str(write_texts(tmp_path / f"x{suffix}", ROWS, delimiter=delimiter)))
+    assert found.classes == ("a", "b")
+    assert sorted(t for s in ("train", "val") for (t,), _ in found.split(s)) == sorted(t for t, _ in ROWS)
+    assert [sum(found.counts(s)) for s in ("train", "val", "test")] == [16, 4, 0]
+
+
+def test_json_lines_and_parquet(tmp_path):
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps({"label": b, "text": a}) for a, b in ROWS) + "\n\n")
+    expected = table.read(tmp_path / "x.jsonl")
+    assert expected.column("text", "data.text") == [a for a, _ in ROWS]
+    with pytest.raises(UserError, match="line 1 is no JSON"):
+        table.read(write_texts(tmp_path / "y.jsonl", ROWS))
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pa.table({"label": [b for _, b in ROWS], "text": [a for a, _ in ROWS]}), tmp_path / "x.parquet")
+    assert table.read(tmp_path / "x.parquet").rows == expected.rows
+
+
+def test_a_quotation_mark_may_be_only_that(tmp_path):
+    lines = ["label\ttext"] + [
+        f'{"ab"[i % 2]}\t"well {i}, he said' if i == 3 else f"{'ab'[i % 2]}\tx{i}" for i in range(9)
+    ]
+    (tmp_path / "x.tsv").write_text("\n".join(lines))
+    assert len(table.read(tmp_path / "x.tsv").rows) == 9
+    quoted = 'label,text\na,"two\nlines, one ""cell"""\nb,c\n'
+    (tmp_path / "y.csv").write_text(quoted)
+    assert table.read(tmp_path / "y.csv").rows == [["a", 'two\nlines, one "cell"'], ["b", "c"]]
+
+
+def test_encodings_and_nuls(tmp_path, caplog):
+    text = "label,text\na,caf\u00e9\nb,\u2019tis\n"
+    for name, raw in {
+        "utf8": text.encode(),
+        "mark": text.encode("utf-8-sig"),
+        "utf16": text.encode("utf-16"),
+        "latin": text.encode("cp1252"),
+        "nul": text.replace("caf", "c\0af").encode(),
+    }.items():
+        (tmp_path / f"{name}.csv").write_bytes(raw)
+        found = table.read(tmp_path / f"{name}.csv")
+        assert found.columns == ("label", "text"), name
+        assert found.column("text", "") == ["caf\u00e9", "\u2019tis"], name
+    assert "latin.csv is not UTF-8 (byte 16): it is read as Windows-1252" in caplog.text
+    assert "nul.csv holds 1 NUL characters" in caplog.text
+
+
+def test_a_very_long_text_is_one_cell(tmp_path):
+    rows = [("word " * 200_000, "a"), *ROWS]
+    assert max(len(r[0]) for r in table.read(write_texts(tmp_path / "x.csv", rows)).rows) == 1_000_000
+
+
+BAD = {
+    "no such column": (ROWS, ("text", "label"), {"text": "sentense"}, "no column 'sentense': .*text"),
+    "which column": (ROWS, ("foo", "bar"), {}, "which column is the label.* has foo, bar"),
+    "measurements": (
+        [(t, f"{i}.25") for i, (t, _) in enumerate(ROWS)],
+        ("text", "label"),
+        {},
+        "numbers there, like 0.25",
+    ),
+    "one class": ([(t, "a") for t, _ in ROWS], ("text", "label"), {}, "holds one class only, 'a'"),
+    "no classes": (
+        [(str(i), f"name {i}") for i in range(200)],
+        ("text", "label"),
+        {},
+        "200 different ones in 200 rows",
+    ),
+    "nothing below": ([], ("text", "label"), {}, "nothing below it"),
+    "wrong delimiter": (
+        ROWS,
+        ("text", "label"),
+        {"delimiter": ";", "text": "text"},
+        "with data.delimiter=',' there is one",
+    ),
+    "no delimiter": (ROWS, ("text", "label"), {"delimiter": "ab"}, "must be one character"),
+    "three texts": (ROWS, ("text", "label"), {"text": ["a", "b", "c"]}, "one column, or two"),
+    "twice": (ROWS, ("text", "text"), {}, "two columns 'text'"),
+    "fractions": (ROWS, ("text", "label"), {"val_fraction": 1.5}, "val_fraction=1.5"),
+    "lonely": ([("x", "c"), ("", "b"), *((t, "a") for t, _ in ROWS)], ("text", "label"), {"val_fraction": 0.5}, None),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_trained_on_is_refused(name, tmp_path):
+    rows, columns, options, said = BAD[name]
+    file = str(write_texts(tmp_path / "x.csv", rows, columns))
+    if said is None:  # a class of one text stays in train; a row without text is set aside
+        found = text_table.read(file, **options)
+        assert found.classes == ("a", "c")
+        assert [i.skipped for i in found.skipped] == ["no text"]
+        return
+    with pytest.raises(UserError, match=said):
+        text_table.read(file, **options)
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "x.docx").write_text("hello")
+    for name, said in (("empty.csv", "is empty"), ("x.docx", "use one of .csv"), ("none.csv", "does not exist")):
+        with pytest.raises(UserError, match=said):
+            text_table.read(str(tmp_path / name))
+
+
+def test_numbers_as_classes(tmp_path):
+    assert text_table.read(str(write_texts(tmp_path / "x.csv", [(t, f"{i % 3}.0") for i, (t, _) in enumerate(ROWS)]))
+                           ).classes == ("0", "1", "2")  # fmt: skip
+
+
+def test_split_is_stratified_and_repeats(tmp_path):
+    file = str(write_texts(tmp_path / "x.csv", [(f"t{i}", "ab"[i % 4 == 0]) for i in range(80)]))
+    a, b = (text_table.read(file, test_fraction=0.25, val_fraction=0.25, seed=s) for s in (0, 1))
+    assert [a.counts(s) for s in ("train", "val", "test")] == [[30, 10], [15, 5], [15, 5]]
+    assert a == text_table.read(file, test_fraction=0.25, val_fraction=0.25, seed=0)
+    assert a.items != b.items
+    few = text_table.read(file, test_fraction=0.25, val_fraction=0.25, max_per_class=4)
+    assert few.counts("train") == [4, 4]
+    assert few.split("val") == a.split("val")
+
+
+def test_copies_stay_in_one_split(tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = [*ROWS, *((t.upper() + " ", label) for t, label in ROWS), (ROWS[0][0], "b")]
+    found = text_table.read(str(write_texts(tmp_path / "x.csv", rows)))
+    where = {s: {t.strip().lower() for (t,), _ in found.split(s)} for s in ("train", "val")}
+    assert not where["train"] & where["val"]
+    assert sum(map(sum, map(found.counts, ("train", "val")))) == 41
+    assert "21 texts are copies of another" in caplog.text
+    assert "1 texts have copies with another label, the first in row 1 (a and b)" in caplog.text
+
+
+def test_a_written_split_is_kept_and_another_file_is_not_taken_for_it(tmp_path, caplog):
+    from tl_lightning.data import splits
+
+    file = write_texts(tmp_path / "x.csv", ROWS)
+    found = text_table.read(str(file), seed=3)
+    splits.write(found.items, tmp_path / "splits.csv")
+    assert text_table.read(str(file), splits_file=str(tmp_path / "splits.csv")) == found
+    write_texts(file, [*ROWS[1:], ROWS[0]])
+    with pytest.raises(UserError, match=r"names 20 samples that are not in data.file"):
+        text_table.read(str(file), splits_file=str(tmp_path / "splits.csv"))
+
+
+def test_labels_and_pairs(tmp_path):
+    rows = [(f"first {i}", f"second {i}", "ab"[i % 2]) for i in range(20)]
+    found = text_table.read(str(write_texts(tmp_path / "x.csv", rows, ("one", "two", "label"))), ["one", "two"])
+    text, label = found.split("train")[0]
+    assert text[0].replace("first", "second") == text[1]
+    assert np.array_equal(found.labels("train")[:1], [label])
