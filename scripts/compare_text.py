@@ -42,7 +42,7 @@ def compose(options: argparse.Namespace, words: list[str]) -> Any:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     cli.register_resolvers()
-    base = [f"backbone={options.backbone}", "data=text_csv", f"data.file={options.file}", "data.val_fraction=0.02",
+    base = [f"backbone={options.backbone}", "data=text_csv", f"data.file={options.file}", "data.val_fraction=0.005",
             "data.test_fraction=0.2", "trainer=cpu", "callbacks=none", "logger=none"]  # fmt: skip
     with hydra.initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
         return hydra.compose("train", [*base, *words])
@@ -52,7 +52,7 @@ def held_out(file: Path, per_class: int | None, seed: int) -> Any:
     """The texts as runs divide them."""
     from tl_lightning.data import text_table
 
-    return text_table.read(str(file), val_fraction=0.02, test_fraction=0.2, max_per_class=per_class, seed=seed)
+    return text_table.read(str(file), val_fraction=0.005, test_fraction=0.2, max_per_class=per_class, seed=seed)
 
 
 def epochs(texts: int) -> int:

@@ -63,7 +63,7 @@ def test_the_table_is_read_by_size_and_likeness():
 
 def test_open_values_of_the_advised_strategy_are_filled_in():
     advice = auto(large_alike={"_target_": "tl_lightning.strategies.LpFt"}).advise(facts())
-    assert advice.strategy == LpFt(speed=0.1, decay=0.6, norm="eval", head_epochs=0)
+    assert advice.strategy == LpFt(speed=0.1, decay=0.6, norm="eval", head_epochs=0, taps=False)
     assert [line.split()[0] for line in advice.reasons] == ["size", "likeness", "follow"]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import hydra
 import pytest
 import torch
 import torchvision
@@ -14,16 +15,14 @@ from tests.zoo import CASES, TEXT, TIMM, Case
 from tl_lightning.backbones.families import FAMILIES, family_of
 from tl_lightning.backbones.torchvision import backbone
 from tl_lightning.errors import UserError
-from tl_lightning.runs.cli import choices
+from tl_lightning.runs.cli import choices, conf_dir
 
 NAMES = list_models(module=torchvision.models)
-every = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-@every
 @torch.no_grad()
-def test_contract(case):
-    network, x = case.build()
+def check_stages(case, network, x):
+    """Equal to the library's own forward; parameters and moody modules partitioned; stages compose."""
     # equal to the library's own forward, less its classifier
     output, own = network(x), case.own(network, x)
     assert output.shape == (2, network.feature_dim)
@@ -45,10 +44,8 @@ def test_contract(case):
         torch.testing.assert_close(network.run(halfway, middle), output, rtol=0, atol=0)
 
 
-@every
-def test_every_stage_learns_and_frozen_means_frozen(case):
+def check_frozen(case, network, x):
     """Gradients reach every parameter of the stages that learn; those below give in training what they give in use."""
-    network, x = case.build()
     frozen = len(network.stages) // 2
     with torch.no_grad():
         below = network.run(x, 0, frozen)
@@ -67,11 +64,9 @@ def test_every_stage_learns_and_frozen_means_frozen(case):
     assert torch.equal(network.run(x, 0, frozen), below)
 
 
-@every
 @torch.no_grad()
-def test_taps(case):
+def check_taps(case, network, given):
     """No stage overwrites its input, and every tap tells two inputs apart."""
-    network, given = case.build()
     x, outputs = given, []
     for i in range(len(network.stages)):
         x = network.run(x, i, i + 1)
@@ -82,10 +77,9 @@ def test_taps(case):
         assert torch.equal(kept, copy)
 
 
-@every
 @torch.no_grad()
-def test_cut_pools_normalised_taps_and_drops_the_rest(case):
-    network, x = case.build()
+def check_cut(case, network, x):
+    """A cut pools normalised taps, and drops the rest."""
     upto = network.stage_names[1]
     x0 = network.run(x, 0, 1)
     taps = [network.tap(x0), network.tap(network.run(x0, 1, 2))]
@@ -97,11 +91,20 @@ def test_cut_pools_normalised_taps_and_drops_the_rest(case):
     assert {n for n, _ in short.net.named_parameters()} == kept
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.library == "torchvision"], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(case):
+    network, x = case.build()
+    check_stages(case, network, x)
+    check_taps(case, network, x)
+    if case.library == "torchvision":
+        check_whole(case, network, x)
+    check_frozen(case, network, x)
+    check_cut(case, network.eval(), x)  # last: it takes stages out
+
+
 @torch.no_grad()
-def test_against_the_whole_library_model(case):
+def check_whole(case, network, images):
     """Same parameters in an untouched torchvision model: our features through its classifier give its logits."""
-    network, images = case.build()
     name, family, size = case.name, family_of(case.name, case.features), images.shape[-1]
     options = dict(family.options) | (family.sized(size) if family.sized else {})
     options |= {family.drawn: False} if family.drawn else {}
@@ -120,6 +123,12 @@ def test_every_network_of_torchvision_has_a_table_and_an_option():
     """torchvision's own registry: a model that is new there fails here."""
     assert [n for n in NAMES if not n.startswith(tuple(FAMILIES))] == []
     assert set(choices("backbone")) - {"mobilenet_v2_formula", "timm", "text", "minilm"} == set(NAMES)
+
+
+def test_every_option_composes():
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for name in NAMES:
+            assert hydra.compose("train", [f"backbone={name}"]).backbone.name == name
 
 
 def compute_widths_on_the_cpu(monkeypatch):
@@ -157,8 +166,8 @@ def test_how_many_backbones_there_are():
 
 
 def test_vgg_features():
-    assert Case("torchvision", "vgg16").build()[0].feature_dim == 512
-    network = Case("torchvision", "vgg11_bn", "fc").build()[0]
+    assert Case("torchvision", "vgg11_bn").build()[0].feature_dim == 512
+    network = Case("torchvision", "alexnet", "fc").build()[0]
     assert network.feature_dim == 4096
     assert network.stage_names[-2:] == ["fc6", "fc7"]
     with pytest.raises(UserError, match="features=fc is for VGG"):

@@ -17,7 +17,15 @@ from tl_lightning.strategies.plan import HEAD, Phase, Plan
 NUMBERS = {"resnet18": 20, "resnet50": 53, "mobilenet_v2": 52, "efficientnet_b0": 49, "inception_v3": 94,
            "vgg16_bn": 13, "vgg16": 0, "convnext_tiny": 0, "swin_t": 0, "vit_b_32": 0,
            "alexnet": 0, "squeezenet1_1": 0, "swin_v2_t": 0}  # fmt: skip
-FOLDED = [c for c in CASES if c.library != "text" and c.features == "pooled" and NUMBERS.get(c.name, 1)]
+TIMM = (
+    "efficientnet_b0",
+    "mobilenetv3_small_100",
+    "densenet121",
+    "dla34",
+    "xcit_nano_12_p16_224",
+)  # activate in a norm
+FOLDED = [c for c in CASES if c.features == "pooled" and NUMBERS.get(c.name, 1)
+          if c.library == "torchvision" or (c.library == "timm" and c.name in TIMM)]  # fmt: skip
 CONTRARY = ("densenet121", "maxvit_t")  # some of whose BatchNorms come before a convolution
 
 

@@ -152,11 +152,11 @@ def test_every_strategy_is_a_run(words, configured, tmp_path):
     assert 0 <= metrics["val/accuracy"] <= 1
     network, facts = load_model(run)
     assert facts["preprocessing"]["length"] == 16
-    tokenizer = network[0].input
     with (run / "splits.csv").open() as file:
         assert len(file.readlines()) == 25
-    rows, _ = tokenizer.encode([("good fox",), ("awful dog and cat",)])
-    x = tokens([r[:, 0].tolist() for r in rows])
+    x = network[0].input.tokens(["good fox", "awful dog and cat"])
+    assert x.shape == (2, 6, 3)
+    assert x[0, 4:].eq(0).all()
     assert network(x).shape == (2, 2)
     assert json.loads((run / "metrics.json").read_text())["classes"] == ["no", "yes"]
 

@@ -113,6 +113,14 @@ class TextInput:
         rows = [np.array([a or [0], b or [0]], np.int32).T for a, b in zip(ids, kinds, strict=True)]
         return rows, len(long)
 
+    def tokens(self, texts: Sequence[str | tuple[str, str]]) -> Tensor:
+        """(N, T, 3): what a trained network is given of texts or pairs."""
+        import torch
+
+        rows, _ = self.encode([(t,) if isinstance(t, str) else tuple(t) for t in texts])
+        marked = [torch.from_numpy(np.pad(row, ((0, 0), (0, 1)), constant_values=1)).long() for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(marked, batch_first=True)
+
     def blank(self, like: Tensor, number: int = 1) -> Tensor:
         """So many texts of up to 32 zeros, on the device of `like`."""
         import torch

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from tl_lightning.data.decoded import RAM_SHARE
 from tl_lightning.data.labelled import LabelledData
@@ -23,6 +21,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.features import digests
 from tl_lightning.features.bar import bar
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
+from tl_lightning.features.parts import Looks, Part, by_view, fitted
 from tl_lightning.features.views import View
 from tl_lightning.machine import free_memory
 from tl_lightning.store import Entry, NoRoom, Store, human
@@ -30,33 +29,6 @@ from tl_lightning.store import Entry, NoRoom, Store, human
 log = logging.getLogger(__name__)
 
 _AGREES = 1e-2  # relative distance of a kept row from the same row computed again: half precision takes 3e-4 of it
-
-
-@dataclass
-class Part:
-    """The rows of one view of one split: where they belong, and, once they are there, the array (N, ...).
-
-    Of texts that are not pooled, rows are as long as the longest: (N, T, D + 1).
-    """
-
-    split: str
-    view: View
-    looks: Any
-    shape: tuple[int, ...] = ()
-    key: str = ""
-    rows: np.ndarray | None = None
-    out: BinaryIO | None = field(default=None, repr=False)
-    begin: int = 0  # of the first row, in the file
-
-    def put(self, index: np.ndarray, rows: np.ndarray) -> None:
-        """The rows of these samples to their places."""
-        if self.out is None:
-            assert self.rows is not None
-            self.rows[index] = rows
-            return
-        for run in np.split(np.arange(len(index)), np.flatnonzero(np.diff(index) != 1) + 1):
-            self.out.seek(self.begin + int(index[run[0]]) * rows[0].nbytes)
-            self.out.write(rows[run].tobytes())
 
 
 class Extractor:
@@ -158,7 +130,7 @@ class Extractor:
             if rows.shape != (len(part.looks), *part.shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
             picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
-            again = _fitted(self._again(part, picked), part.shape)
+            again = fitted(self._again(part, picked), part.shape)
             error = disagreement(again, torch.from_numpy(rows[picked]))
             if error > _AGREES:
                 raise ValueError(f"rows are off by {error:.1e}")
@@ -202,9 +174,9 @@ class Extractor:
         self.computed, self.seconds = total, time.perf_counter() - began
 
     def _converted(self, samples: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-        exact = _fitted(self.prefix(samples).cpu(), shape).numpy()
+        exact = fitted(self.prefix(samples).cpu(), shape).numpy()
         if not np.isfinite(exact).all():  # beyond what the engine's half precision holds on its way
-            exact = _fitted(self.prefix.eager(samples).cpu(), shape).numpy()
+            exact = fitted(self.prefix.eager(samples).cpu(), shape).numpy()
         if not np.isfinite(exact).all():
             raise UserError("the frozen stages give numbers that are not finite: are the weights damaged?")
         with np.errstate(over="ignore"):
@@ -225,41 +197,15 @@ class Extractor:
         if workers is None:
             workers, _ = enough_workers(jobs[0][0].looks)
         loader = DataLoader(
-            _Looks(jobs),
+            Looks(jobs),
             batch_sampler=order,
             num_workers=workers,
-            collate_fn=partial(_by_view, self.data.stack),
+            collate_fn=partial(by_view, self.data.stack),
             pin_memory=self.prefix.device.type == "cuda",
             generator=torch.Generator(),
         )
         for keys, samples in zip(order, loader, strict=True):
             yield keys[0][0], np.array([i for _, i in keys]), samples
-
-
-class _Looks(Dataset[list[Tensor]]):
-    """All views of a sample, prepared once, by (job, index)."""
-
-    def __init__(self, jobs: Sequence[Sequence[Part]]) -> None:
-        self.jobs = [(job[0].looks, [part.view for part in job]) for job in jobs]
-
-    def __getitem__(self, key: tuple[int, int]) -> list[Tensor]:
-        looks, views = self.jobs[key[0]]
-        prepared = looks.prepared(key[1])
-        return [view(prepared, key[1]) for view in views]
-
-
-def _by_view(stack: Callable[[Sequence[Tensor]], Tensor], samples: Sequence[list[Tensor]]) -> Tensor:
-    """(views x samples, ...): the first view of all samples, then the second."""
-    return stack([view for views in zip(*samples, strict=True) for view in views])
-
-
-def _fitted(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Rows of texts (N, T, D + 1) filled with zeros to the longest of all; others as they are."""
-    if rows.shape[1:] == shape:
-        return rows
-    whole = rows.new_zeros(len(rows), *shape)
-    whole[:, : rows.shape[1]] = rows
-    return whole
 
 
 def _opened(file: Path) -> np.ndarray:

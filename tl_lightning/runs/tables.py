@@ -28,19 +28,27 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def backbones() -> str:
-    """A Markdown table of every backbone option with ImageNet weights: figures of its default weights entry."""
-    return markdown(_COLUMNS, [_row(name) for name in choices("backbone") if _is_imagenet(name)])
+def backbones(names: Sequence[str] | None = None) -> str:
+    """A Markdown table of backbone options (default: all of torchvision's): figures of their default weights."""
+    return markdown(_COLUMNS, [_row(name) for name in names or of_torchvision()])
+
+
+def of_torchvision() -> list[str]:
+    """The backbone options that are a network of torchvision with ImageNet weights."""
+    return [name for name in choices("backbone") if _is_imagenet(name)]
 
 
 def _is_imagenet(option: str) -> bool:
-    return bool(OmegaConf.load(conf_dir() / "backbone" / f"{option}.yaml").weights == "DEFAULT")
+    cfg = OmegaConf.load(conf_dir() / "backbone" / f"{option}.yaml")
+    return bool(cfg.weights == "DEFAULT" and cfg._target_ == "tl_lightning.backbones.torchvision.backbone")
 
 
 def _row(name: str) -> list[str]:
     entry, _ = weights.find(name, "DEFAULT")
     image, scores = weights.image_input(entry), entry.meta["_metrics"]["ImageNet-1K"]
-    with torch.device("meta"):  # shapes only
+    with torch.device(
+        "cpu" if name.startswith("regnet") else "meta"
+    ):  # shapes only; a RegNet's are computed by tensors
         network = backbone(name, None)
     cited = "top-5 {}, {}".format(*_LITERATURE[name]) if name in _LITERATURE else ""
     return [

@@ -34,8 +34,8 @@ class Auto(Strategy):
 
     `few`: a data set with fewer images in its median class is small. `alike`: it is like the source where the last
     stage tells the classes apart better than any earlier one by so much (see Evidence.lead). Weights that know no
-    photographs have nothing that a photograph could be like: `unlike_any`. Of language models the last layer never leads:
-    there size alone decides. `trial_seconds` above 0: the strategies for alike and for different data of this size are
+    photographs have nothing that a photograph could be like: `unlike_any`. Of language models no last layer leads: size
+    alone decides. `trial_seconds` above 0: the strategies for alike and for different data of this size are
     both tried for so long, and the better one is taken.
     """
 
