@@ -66,3 +66,19 @@ def test_only_a_linear_head_can_be_solved():
     for other in (heads.mlp(12, torch.ones(3) / 3), heads.CosineHead(12, torch.ones(3) / 3)):
         with pytest.raises(UserError, match="only a linear head can be solved"):
             solve.linear_of(other)
+
+
+def test_several_classes_are_a_logistic_regression_each():
+    """Against scikit-learn's on the same scaled features, with the penalty that was chosen."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(80, 6)).astype(np.float32)
+    labels = (rows @ random.normal(size=(6, 3)) + random.normal(size=(80, 3)) > 0.5).astype(np.float32)
+    solution = solve.solve(rows, labels, 3)
+    logits = rows @ solution.weight.numpy().T + solution.bias.numpy()
+    z = ridge.reduce(rows, torch.ones(80, dtype=torch.float64)).z.numpy()
+    for c in range(3):
+        inverse = 1 / (solve._CURVATURE * solution.penalty)
+        head = LogisticRegression(C=inverse, tol=1e-8, max_iter=5000).fit(z, labels[:, c])
+        np.testing.assert_allclose(logits[:, c], head.decision_function(z), atol=1e-2)
+    fitted = ((logits > 0) == labels).all(1).mean()
+    assert 0.3 < solution.accuracy <= fitted + 0.05

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from tests.texts import write_texts
-from tests.zoo import TEXT, language_model, save_language_model, tokens
+from tests.zoo import TEXT, WORDS, language_model, save_language_model, tokens
 from tl_lightning.backbones import hub
 from tl_lightning.backbones.huggingface import backbone
 from tl_lightning.data.sampling import EpochSampler, LengthBatches
@@ -221,3 +221,41 @@ def test_bad_options_are_refused(model, configured, photos, tmp_path):
     (tmp_path / "albert" / "config.json").write_text(json.dumps(config | {"embedding_size": 16}))
     with pytest.raises(UserError, match="no list of 3 layers is found in AlbertModel"):
         backbone(str(tmp_path / "albert"), None, length=16)
+
+
+SEVERAL = [(f"{'good ' * (i % 2)}{'film ' * (i % 3 == 0)}{WORDS[i % 20]} {WORDS[(i * 3) % 20]}",
+            "|".join(["praise"] * (i % 2) + ["cinema"] * (i % 3 == 0))) for i in range(48)]  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["linear_probe", "lp_ft", "finetune_top", "feature_extraction"])
+def test_several_labels_of_a_text(strategy, configured, tmp_path):
+    """Each class by itself, also none; scores are those of scikit-learn on what the written model says."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    file = write_texts(tmp_path / "several.csv", SEVERAL)
+    words = [f"strategy={strategy}", "data.separator='|'", "trainer.max_epochs=4", f"data.file={file}"]
+    metrics = train(configured(*words))
+    network, facts = load_model(tmp_path / "run")
+    assert (facts["classes"], facts["multi"]) == (["cinema", "praise"], True)
+    data = from_table(network[0].input, NONE, file=str(file), separator="|", batch_size=4,
+                      splits=str(tmp_path / "run/splits.csv"))  # fmt: skip
+    with torch.no_grad():
+        told = [((network(x) > 0).int(), y) for x, y in data.val_dataloader()]
+    found, truth = (torch.cat(part).numpy() for part in zip(*told, strict=True))
+    assert truth.shape == (len(data.folder.used("val")), 2)
+    assert metrics["val/accuracy"] == pytest.approx(accuracy_score(truth, found))
+    assert metrics["val/macro_f1"] == pytest.approx(f1_score(truth, found, average="macro", zero_division=0))
+    if strategy == "linear_probe":
+        assert metrics["val/accuracy"] > 0.7
+
+
+def test_what_several_labels_do_not_go_with(configured, tmp_path):
+    file = write_texts(tmp_path / "several.csv", SEVERAL)
+    words = ["data.separator='|'", f"data.file={file}"]
+    for wrong, said in (
+        ("data.sampler=balanced", "for samples of one class each"),
+        ("data.class_weights=auto", "for samples of one class each"),
+        ("strategy=auto", "name a strategy"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train(configured(*words, wrong))

@@ -9,6 +9,9 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassRecall,
+    MultilabelExactMatch,
+    MultilabelF1Score,
+    MultilabelRecall,
 )
 
 
@@ -22,6 +25,17 @@ def classification(classes: Sequence[str]) -> MetricCollection:
         "recall": ClasswiseWrapper(MulticlassRecall(n, average=None), labels=list(classes), prefix="recall/"),
     }
     # in a compute group the wrapped recall would not know that it had been updated, and warn at every epoch
+    return MetricCollection(members, compute_groups=False)
+
+
+def multilabel(classes: Sequence[str]) -> MetricCollection:
+    """Accuracy (all labels right), macro-F1 and recall per class, from probabilities (N, C) and labels (N, C)."""
+    n = len(classes)
+    members: dict[str, Metric | MetricCollection] = {
+        "accuracy": MultilabelExactMatch(n),
+        "macro_f1": MultilabelF1Score(n, average="macro"),
+        "recall": ClasswiseWrapper(MultilabelRecall(n, average=None), labels=list(classes), prefix="recall/"),
+    }
     return MetricCollection(members, compute_groups=False)
 
 

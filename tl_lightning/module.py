@@ -34,7 +34,7 @@ class TransferModule(L.LightningModule):
 
     `optimizer` takes parameter groups and gives an optimizer; `schedule` maps (step within a phase, steps of the
     phase) to a multiplier. `class_weights` (C,) scale the training loss; validation reports the plain one.
-    `regularizer` adds a term to it.
+    `regularizer` adds a term to it. `multi`: labels are (N, C), a sample may have several classes or none.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class TransferModule(L.LightningModule):
         label_smoothing: float = 0.1,
         class_weights: Tensor | None = None,
         regularizer: Regularizer | None = None,
+        multi: bool = False,
     ) -> None:
         super().__init__()
         if plan.stages != tuple(backbone.stage_names):
@@ -62,9 +63,10 @@ class TransferModule(L.LightningModule):
         self.label_smoothing, self._loss_sum = label_smoothing, torch.zeros(())
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
-        scores = metrics.classification(classes)
+        self.multi = multi
+        scores = metrics.multilabel(classes) if multi else metrics.classification(classes)
         self.val_scores, self.test_scores = scores.clone(prefix="val/"), scores.clone(prefix="test/")
-        self.val_confusion, self.test_confusion = metrics.confusion(classes), metrics.confusion(classes)
+        self.val_confusion, self.test_confusion = (None if multi else metrics.confusion(classes) for _ in "vt")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W), tokens (N, T, 3), or what enters at stage `entry`, to (N, C) logits."""
@@ -120,13 +122,19 @@ class TransferModule(L.LightningModule):
                 logits = self(images)
         finally:
             self.backbone.watch = None
-        loss = F.cross_entropy(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        loss = self._loss(logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing)
         if self.regularizer:
             seen = Seen(self.entry, self._cast(images), outputs, labels)
             loss = loss + self.regularizer(seen, self.backbone, self.head)
         if not again:
             self._record(loss.detach(), batch_idx)
         return loss
+
+    def _loss(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+        """Cross-entropy, or that of each class by itself, which has neither weights nor smoothing."""
+        if self.multi:
+            return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+        return F.cross_entropy(logits, labels, **options)
 
     def _record(self, loss: Tensor, batch_idx: int) -> None:
         """The loss now and then, and its mean over the epoch: no step waits for the device or for other ranks."""
@@ -137,8 +145,8 @@ class TransferModule(L.LightningModule):
             mean = self._loss_sum / (batch_idx + 1)
             self.log("train/loss_epoch", mean, on_step=False, on_epoch=True, sync_dist=True)
 
-    def meters(self, split: str) -> tuple[MetricCollection, MulticlassConfusionMatrix]:
-        """Scores and confusion matrix of "val" or "test", holding what has been counted since the last report."""
+    def meters(self, split: str) -> tuple[MetricCollection, MulticlassConfusionMatrix | None]:
+        """Scores and confusion matrix (of one class each) of "val" or "test" since the last report."""
         if split == "val":
             return self.val_scores, self.val_confusion
         return self.test_scores, self.test_confusion
@@ -154,9 +162,11 @@ class TransferModule(L.LightningModule):
     def _score(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
         logits = self(images).float()
+        told = (logits.sigmoid(), labels.int()) if self.multi else (logits, labels)
         for meter in self.meters(split):
-            meter.update(logits, labels)
-        loss = F.cross_entropy(logits, labels)
+            if meter is not None:
+                meter.update(*told)
+        loss = self._loss(logits, labels)
         self.log(f"{split}/loss", loss, batch_size=len(images), sync_dist=True, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -169,11 +179,13 @@ class TransferModule(L.LightningModule):
 
     def _report(self, split: str) -> None:
         scores, confusion = self.meters(split)
-        present = dict(zip(self.classes, confusion.compute().sum(1).tolist(), strict=True))
+        counts = [1] * len(self.classes) if confusion is None else confusion.compute().sum(1).tolist()
+        present = dict(zip(self.classes, counts, strict=True))
         values = {k: v for k, v in scores.compute().items() if present.get(k.partition("/recall/")[2], 1)}
         self.log_dict(values, sync_dist=True)  # equal on all ranks already; Lightning asks to be told
         for meter in self.meters(split):
-            meter.reset()
+            if meter is not None:
+                meter.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """All groups that ever learn, from step 0; rates are a pure function of the step."""

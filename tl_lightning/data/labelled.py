@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,13 +23,20 @@ from tl_lightning.errors import UserError, nearest
 class Collection:
     """Labelled samples in splits: the images of a folder, the texts of a file. `noun`: what they are, for people.
 
-    One class index for all splits; what cannot be used is set aside with its reason.
+    One class index for all splits; what cannot be used is set aside with its reason. `separator`: stands between the
+    classes of a sample that may have several, or none; empty: each has one.
     """
 
     root: Path
     items: tuple[Item, ...]
     classes: tuple[str, ...]
+    separator: str = field(default="", kw_only=True)
     noun: ClassVar[str]
+
+    @property
+    def multi(self) -> bool:
+        """Whether a sample may have several classes."""
+        return bool(self.separator)
 
     def sample(self, item: Item) -> Any:
         """What a split holds of an item."""
@@ -39,24 +46,40 @@ class Collection:
         """A split's usable items."""
         return [i for i in self.items if i.split == split and not i.skipped]
 
-    def split(self, name: str) -> list[tuple[Any, int]]:
-        """(sample, class index) of a split's usable items."""
+    def split(self, name: str) -> list[tuple[Any, Any]]:
+        """(sample, class index) of a split's usable items, or with several classes (sample, 0 or 1 for each)."""
         index = {c: i for i, c in enumerate(self.classes)}
-        return [(self.sample(i), index[i.label]) for i in self.used(name)]
+        if not self.multi:
+            return [(self.sample(i), index[i.label]) for i in self.used(name)]
+        eye = np.eye(len(self.classes), dtype=np.float32)
+        return [(self.sample(i), eye[[index[c] for c in self.names(i)]].sum(0)) for i in self.used(name)]
+
+    def names(self, item: Item) -> list[str]:
+        """The classes of an item."""
+        return several(item.label, self.separator) if self.multi else [item.label]
 
     def labels(self, name: str) -> np.ndarray:
-        """(N,) class indices of a split's usable items, in the order of `split`."""
+        """(N,) class indices of a split's usable items, in the order of `split`; (N, C) with several classes."""
         return np.array([label for _, label in self.split(name)])
+
+    def size(self, split: str) -> int:
+        """Usable items in a split."""
+        return len(self.used(split))
 
     def counts(self, split: str) -> list[int]:
         """Usable items of each class in a split."""
-        found = Counter(i.label for i in self.used(split))
+        found = Counter(name for i in self.used(split) for name in self.names(i))
         return [found[c] for c in self.classes]
 
     @property
     def skipped(self) -> list[Item]:
         """The items that cannot be used."""
         return [i for i in self.items if i.skipped]
+
+
+def several(label: str, separator: str) -> list[str]:
+    """The classes that stand in one cell, each once, sorted."""
+    return sorted({c.strip() for c in label.split(separator)} - {""})
 
 
 class LabelledData(L.LightningDataModule):
@@ -87,7 +110,7 @@ class LabelledData(L.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        train = sum(folder.counts("train"))
+        train = folder.size("train")
         if not 1 <= batch_size <= train:
             raise UserError(
                 f"data.batch_size={batch_size}: there are {train} training {folder.noun}, take at most that many"
@@ -98,6 +121,8 @@ class LabelledData(L.LightningDataModule):
             raise UserError(
                 "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"
             )
+        if folder.multi and (sampler == "balanced" or class_weights not in ("none", None)):
+            raise UserError("data.sampler and data.class_weights are for samples of one class each: leave them out")
         self.folder, self.batch_size, self.sampler, self.seed = folder, batch_size, sampler, seed
         self.class_weights = loss_weights(class_weights, folder)
         self.prefix: Any = None
@@ -151,12 +176,17 @@ class LabelledData(L.LightningDataModule):
 
     def emphasis(self) -> Tensor:
         """What a sample of each class (C,) weighs in training, by loss weights and by sampling; mean 1 over samples."""
+        if self.folder.multi:
+            return torch.ones(len(self.classes))
         counts = torch.tensor(self.folder.counts("train"), dtype=torch.float32)
         return self.prior() * counts.sum() / counts
 
     def prior(self) -> Tensor:
-        """Class probabilities (C,) as the training loss sees them."""
+        """Class probabilities (C,) as the training loss sees them; with several classes, the odds of each."""
         counts = torch.tensor(self.folder.counts("train"), dtype=torch.float32)
+        if self.folder.multi:
+            odds: Tensor = (counts + 0.5) / (self.folder.size("train") - counts + 0.5)
+            return odds
         seen = torch.ones_like(counts) if self.sampler == "balanced" else counts
         seen = seen if self.class_weights is None else seen * self.class_weights
         return seen / seen.sum()

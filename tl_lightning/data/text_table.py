@@ -6,11 +6,11 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tl_lightning.data import splits, table
-from tl_lightning.data.labelled import Collection
+from tl_lightning.data.labelled import Collection, several
 from tl_lightning.data.splits import Item
 from tl_lightning.errors import UserError
 
@@ -28,7 +28,7 @@ class TextTable(Collection):
     `texts` by an item's path, which is the number of its row and a digest of what stands there.
     """
 
-    texts: dict[str, tuple[str, ...]]
+    texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     noun = "texts"
 
     def sample(self, item: Item) -> tuple[str, ...]:
@@ -42,6 +42,7 @@ def read(
     label: str | None = None,
     *,
     delimiter: str | None = None,
+    separator: str | None = None,
     val_fraction: float = 0.2,
     test_fraction: float = 0.0,
     max_per_class: int | None = None,
@@ -51,8 +52,9 @@ def read(
     """Read, check and split a file of texts.
 
     `text`: a column, or two for pairs; None: one named like those in TEXTS, or the one beside the label. `label`: a
-    column; None: one named like those in LABELS. Validation (and test) texts are drawn, stratified; copies of a text
-    stay in one split. `splits_file` repeats an earlier run's split. UserError for anything that cannot be trained on.
+    column; None: one named like those in LABELS. `separator`: between the classes of a text that may have several, or
+    none; draws then go by the whole set. Validation (and test) texts are drawn, stratified; copies of a text stay in
+    one split. `splits_file` repeats an earlier run's split. UserError for anything that cannot be trained on.
     """
     splits.check_fractions(val_fraction, test_fraction, max_per_class, "texts")
     path = Path(file).expanduser()
@@ -64,15 +66,18 @@ def read(
     named = named or [_guess(found, TEXTS, "text", beside=label)]
     log.info(f"columns   {' and '.join(named)} for the text, {label} for the label")
     texts = list(zip(*(found.column(name, "data.text") for name in named), strict=True))
-    labels = _classes(found.column(label, "data.label"), label, path)
-    items, by_path = _items(texts, labels)
+    cells = found.column(label, "data.label")
+    labels = [separator.join(several(c, separator)) for c in cells] if separator else _classes(cells, label, path)
+    items, by_path = _items(texts, labels, may_lack=bool(separator))
     if splits_file:
         items = splits.read(Path(splits_file), exists=by_path.__contains__, among="data.file")
     else:
         items = _divided(items, by_path, val_fraction, test_fraction, seed)
         items = splits.few_shot(items, max_per_class, seed) if max_per_class is not None else items
     _report(items, by_path)
-    result = TextTable(path, tuple(items), tuple(sorted({i.label for i in items if not i.skipped})), by_path)
+    used = {i.label for i in items if not i.skipped}
+    classes = {c for cell in used for c in several(cell, separator)} if separator else used
+    result = TextTable(path, tuple(items), tuple(sorted(classes)), by_path, separator=separator or "")
     _refuse_unusable(result, label)
     return result
 
@@ -108,12 +113,14 @@ def _classes(cells: list[str], label: str, path: Path) -> list[str]:
     return names
 
 
-def _items(texts: list[tuple[str, ...]], labels: list[str]) -> tuple[list[Item], dict[str, tuple[str, ...]]]:
+def _items(
+    texts: list[tuple[str, ...]], labels: list[str], may_lack: bool
+) -> tuple[list[Item], dict[str, tuple[str, ...]]]:
     items, by_path = [], {}
     for row, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         digest = hashlib.blake2b("\0".join([*text, label]).encode("utf-8", "replace"), digest_size=4).hexdigest()
         path = f"{row}:{digest}"
-        why = "no label" if not label else "no text" if not all(t.strip() for t in text) else ""
+        why = "no label" if not (label or may_lack) else "no text" if not all(t.strip() for t in text) else ""
         items.append(Item(path, label, "" if why else "train", why))
         by_path[path] = text
     for why, count in Counter(i.skipped for i in items if i.skipped).items():

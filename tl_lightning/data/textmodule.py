@@ -33,7 +33,7 @@ class Tokens:
         return torch.from_numpy(np.concatenate([tokens, np.ones((len(tokens), 1), tokens.dtype)], 1)).long()
 
 
-class Texts(Dataset[tuple[Tensor, int]]):
+class Texts(Dataset[tuple[Tensor, Any]]):
     """The tokens of a split and their labels; asked for by (index, seed), of which the seed says nothing here."""
 
     def __init__(self, rows: Sequence[np.ndarray], labels: np.ndarray) -> None:
@@ -44,8 +44,8 @@ class Texts(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        return Tokens().finish(self.rows[key[0]]), int(self.labels[key[0]])
+    def __getitem__(self, key: Key) -> tuple[Tensor, Any]:
+        return Tokens().finish(self.rows[key[0]]), self.labels[key[0]]
 
     def prepared(self, index: int) -> np.ndarray:
         """(T, 2) tokens and segments."""
@@ -133,8 +133,10 @@ class TextDataModule(LabelledData):
         pin, generator = torch.cuda.is_available(), torch.Generator()  # the generator as in ImageDataModule
         return DataLoader(self._texts[split], pin_memory=pin, generator=generator, collate_fn=self._collated, **order)
 
-    def _collated(self, samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        return self.stack([tokens for tokens, _ in samples]), torch.tensor([label for _, label in samples])
+    def _collated(self, samples: Sequence[tuple[Tensor, Any]]) -> tuple[Tensor, Tensor]:
+        return self.stack([tokens for tokens, _ in samples]), torch.from_numpy(
+            np.stack([label for _, label in samples])
+        )
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Run the frozen prefix if there is one."""
@@ -150,6 +152,7 @@ def from_table(
     text: str | Sequence[str] | None = None,
     label: str | None = None,
     delimiter: str | None = None,
+    separator: str | None = None,
     val_fraction: float = 0.2,
     test_fraction: float = 0.0,
     max_per_class: int | None = None,
@@ -165,6 +168,7 @@ def from_table(
         text,
         label,
         delimiter=delimiter,
+        separator=separator,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         max_per_class=max_per_class,

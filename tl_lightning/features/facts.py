@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.data.labelled import LabelledData
+from tl_lightning.errors import UserError
 from tl_lightning.features.engine import Prefix
 from tl_lightning.features.frozen import Options, kept_rows
 from tl_lightning.features.views import View
@@ -33,6 +34,8 @@ def measure(backbone: Backbone, data: LabelledData, options: Options, device: to
 
     The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all.
     """
+    if data.folder.multi:
+        raise UserError("what stages tell of the classes is measured where every sample has one: name a strategy")
     view = View(data.still)
     wanted, boundary = [("train", view)], len(backbone.stages)
     rows = kept_rows(

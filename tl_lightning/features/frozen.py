@@ -82,7 +82,7 @@ class Frozen:
         else:
             log.info(f"cache     off: {choice.reason}")
         if boundary:
-            images = epochs * sum(self.data.folder.counts("train"))
+            images = epochs * self.data.folder.size("train")
             own = copy.deepcopy(self.backbone)  # the learner's may be converted to another precision
             self.data.prefix = Prefix(own, boundary, options.engine, device, images, options.half)
         return self.data, boundary
@@ -115,7 +115,7 @@ def kept_rows(
 
     In memory, with a warning, where the disk cannot hold it. Raises NoRoom if neither can.
     """
-    images = sum(sum(data.folder.counts(split)) for split, _ in wanted)
+    images = sum(data.folder.size(split) for split, _ in wanted)
 
     def rows(store: Store | None) -> list[np.ndarray]:
         prefix = Prefix(backbone, boundary, options.engine, device, images, options.half)

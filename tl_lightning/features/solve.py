@@ -37,13 +37,15 @@ def solve(rows: np.ndarray, labels: np.ndarray, classes: int, class_weights: Ten
     Ridge regression on one-hot targets gives the error of every image left out in closed form (the PRESS statistic,
     Allen 1974), for 25 penalties from one eigendecomposition; the best penalty, times the curvature that the logistic
     loss has there, is that of the logistic regression, which L-BFGS solves from a warm start. `class_weights` (C,)
-    scale the loss of each image.
+    scale the loss of each image. `labels`: (N,), or (N, C) of samples that may have several classes.
     """
     y = torch.as_tensor(np.asarray(labels))
-    w = torch.ones(len(y), dtype=torch.float64) if class_weights is None else class_weights.double().cpu()[y]
+    several = y.ndim == 2  # classes of a sample: a logistic regression for each
+    plain = several or class_weights is None
+    w = torch.ones(len(y), dtype=torch.float64) if plain else class_weights.double().cpu()[y]  # type: ignore[union-attr]
     reduced = reduce(rows, w)
-    onehot = F.one_hot(y, classes).double()
-    fit = ridge(reduced, onehot, w)
+    onehot = y.double() if several else F.one_hot(y, classes).double()
+    fit = ridge(reduced, onehot, w, several)
     beta, bias, steps = logistic(reduced, y, w, _CURVATURE * fit.penalty, fit.coefficients)
     weight = beta.T @ reduced.back
     return Solution(weight.float(), (bias - weight @ reduced.mean).float(), fit.penalty, fit.accuracy, steps)
@@ -66,7 +68,11 @@ def logistic(reduced: Reduced, y: Tensor, w: Tensor, penalty: float, start: Tens
     def closure() -> Tensor:
         optimizer.zero_grad()
         coefficients = unit * theta
-        losses = F.cross_entropy(reduced.z @ coefficients[:-1] + coefficients[-1], y, reduction="none")
+        logits = reduced.z @ coefficients[:-1] + coefficients[-1]
+        if y.ndim == 2:
+            losses = F.binary_cross_entropy_with_logits(logits, y.double(), reduction="none").sum(1)
+        else:
+            losses = F.cross_entropy(logits, y, reduction="none")
         loss = w @ losses + penalty / 2 * coefficients[:-1].square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss

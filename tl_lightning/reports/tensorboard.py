@@ -53,8 +53,8 @@ class Report(Callback):
         """Draw the validation split's confusion matrix, before the module resets it."""
         if time.monotonic() - self._drawn >= self.apart:
             self._draw(trainer, pl_module, "val")
-        else:
-            self._waiting = learner(pl_module).meters("val")[1].compute().cpu(), trainer.current_epoch
+        elif (confusion := learner(pl_module).meters("val")[1]) is not None:
+            self._waiting = confusion.compute().cpu(), trainer.current_epoch
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last confusion matrix if it is still to come."""
@@ -66,8 +66,8 @@ class Report(Callback):
         self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
-        counts = learner(pl_module).meters(split)[1].compute().cpu()
-        self._picture(trainer, pl_module, split, counts, trainer.current_epoch)
+        if (confusion := learner(pl_module).meters(split)[1]) is not None:
+            self._picture(trainer, pl_module, split, confusion.compute().cpu(), trainer.current_epoch)
 
     def _picture(
         self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, counts: Tensor, epoch: int

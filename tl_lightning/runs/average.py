@@ -60,7 +60,8 @@ class Judge:
         right = total = 0
         for pixels, labels in self.data.val_dataloader():
             logits = self.network(self.data.input.normalise(pixels))
-            right, total = right + int((logits.argmax(1) == labels).sum()), total + len(labels)
+            found = ((logits > 0) == labels.bool()).all(1) if labels.ndim == 2 else logits.argmax(1) == labels
+            right, total = right + int(found.sum()), total + len(labels)
         return right / total
 
     def _looks(self) -> Iterator[Tensor]:

@@ -111,6 +111,7 @@ def build(cfg: DictConfig) -> Parts:
         label_smoothing=cfg.label_smoothing,
         class_weights=data.class_weights,
         regularizer=regularizer,
+        multi=data.folder.multi,
     )
     if options.pop("channels_last"):
         module.to(memory_format=torch.channels_last)
@@ -131,7 +132,7 @@ def gather(cfg: DictConfig) -> tuple[Backbone, LabelledData, Facts]:
     data: LabelledData = _made(cfg, "data", backbone.input, _made(cfg, "augment"))
     cuda = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
-    images = sum(data.folder.counts("train"))
+    images = data.folder.size("train")
     facts = Facts(
         backbone.pretrained,
         backbone.gentle,

@@ -49,6 +49,7 @@ def write_model(run: Path, module: TransferModule, strategy: Strategy, cfg: Dict
     facts = {
         "backbone": OmegaConf.to_container(cfg.backbone, resolve=True),
         "classes": list(module.classes),
+        "multi": module.multi,
         "preprocessing": module.backbone.input.facts(),
         "features": module.backbone.feature_dim,
         "head": OmegaConf.to_container(cfg.head, resolve=True),

@@ -183,7 +183,7 @@ def quiet() -> None:
 
 def _introduce(cfg: DictConfig, parts: Parts) -> None:
     folder, backbone = parts.data.folder, parts.module.backbone
-    counts = ", ".join(f"{sum(folder.counts(s))} {s}" for s in ("train", "val", "test") if any(folder.counts(s)))
+    counts = ", ".join(f"{folder.size(s)} {s}" for s in ("train", "val", "test") if folder.size(s))
     skipped = f", {len(folder.skipped)} unusable skipped" if folder.skipped else ""
     log.info(f"data      {folder.root}: {len(folder.classes)} classes, {counts}{skipped}")
     weights = f"weights {cfg.backbone.weights}" if backbone.pretrained else "random weights: nothing is transferred"

@@ -72,10 +72,11 @@ class Fit:
     accuracy: float
 
 
-def ridge(reduced: Reduced, onehot: Tensor, w: Tensor) -> Fit:
+def ridge(reduced: Reduced, onehot: Tensor, w: Tensor, several: bool = False) -> Fit:
     """The best of 25 penalties, by the error of every image left out in turn (the PRESS statistic, Allen 1974).
 
-    `onehot` (N, C), `w` (N,) the weight of each image.
+    `onehot` (N, C), `w` (N,) the weight of each image. `several`: an image may have several classes, or none; accuracy
+    is then how often all of them are right.
     """
     z, s = reduced.z, reduced.s
     mean = w @ onehot / w.sum()
@@ -91,7 +92,9 @@ def ridge(reduced: Reduced, onehot: Tensor, w: Tensor) -> Fit:
             least, best = error, (penalty, beta, onehot - residual)
     if best is None:
         raise UserError("features that are not finite, or are the same for every sample, cannot be fitted")
-    accuracy = float((best[2].argmax(1) == onehot.argmax(1)).double().mean())
+    left_out = best[2]
+    right = ((left_out > 0.5) == onehot.bool()).all(1) if several else left_out.argmax(1) == onehot.argmax(1)
+    accuracy = float(right.double().mean())
     return Fit(*best, accuracy)
 
 
