@@ -28,10 +28,26 @@ def kept(repo: str, files: tuple[str, ...]) -> str | None:
     return None
 
 
-def need(repo: str, files: tuple[str, ...], instead: str) -> None:
-    """UserError unless the cache holds one of the files, or the hub can be reached, which is tried for 3 seconds."""
-    if kept(repo, files):
-        return
+def fetch(repo: str, files: tuple[str, ...], instead: str) -> str:
+    """Path of the first of these files that there is, from the cache or downloaded; UserError if it cannot be had."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if path := kept(repo, files):
+        return path
+    reach(repo, instead)
+    for file in files:
+        try:
+            return str(hf_hub_download(repo, file))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the client raises many kinds
+            raise UserError(f"{repo} cannot be downloaded ({error}). {instead}") from error
+    raise UserError(f"{repo} on the hub has none of {', '.join(files)}. {instead}")
+
+
+def reach(repo: str, instead: str) -> None:
+    """UserError unless the hub can be reached, which is tried for 3 seconds: its own client tries for a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         why = "HF_HUB_OFFLINE is set"
     else:

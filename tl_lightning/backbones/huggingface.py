@@ -72,7 +72,8 @@ def _place(name: str) -> str:
         return str(folder)
     if name.startswith((".", "/", "~")):
         raise UserError(f"backbone.name={name}: there is no such folder")
-    hub.need(name, ("config.json",), _INSTEAD)
+    if hub.kept(name, ("config.json",)) is None:
+        hub.reach(name, _INSTEAD)
     return name
 
 
@@ -84,12 +85,19 @@ def _read(folder: str, name: str) -> tuple[Any, Any]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    options = _options(folder)
     try:
-        config = AutoConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
+        config = AutoConfig.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{name} cannot be read: {pretrained.first_line(error)}") from error
     return config, tokenizer
+
+
+def _options(folder: str) -> dict[str, Any]:
+    """What is cached is not asked of the hub again; code that comes with a model is not run, nor asked about."""
+    here = Path(folder).is_dir() or hub.kept(folder, ("config.json",)) is not None
+    return {"local_files_only": here, "trust_remote_code": False}
 
 
 def _positions(config: Any) -> int:
@@ -109,9 +117,9 @@ def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool
     path = pretrained.local(weights)
     try:
         if weights == "DEFAULT":
-            net = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32)
+            net = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **_options(folder))
         elif weights is None or path is not None:
-            net = AutoModel.from_config(config)
+            net = AutoModel.from_config(config, trust_remote_code=False)
         else:
             raise UserError(f"backbone.weights={weights}: of language models take DEFAULT, a local file, or null")
     except (OSError, ValueError, RuntimeError, ImportError) as error:

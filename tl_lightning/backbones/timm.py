@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def backbone(name: str, weights: str | None = "DEFAULT", image_size: int | None 
     image = _input(net.pretrained_cfg, image_size)
     classifier = net.get_classifier()
     if weights is not None:
-        state = _state(name, net, path, timm)
+        state = _state(name, net, path)
         own = net.pretrained_cfg.get("classifier")
         heads = (own,) if isinstance(own, str) else tuple(own or ())
         has_head = pretrained.fit(net, state, heads, (), str(path or name))
@@ -97,21 +98,18 @@ def _input(cfg: dict[str, Any], image_size: int | None) -> ImageInput:
     )
 
 
-def _state(name: str, net: Any, path: Any, timm: Any) -> dict[str, Tensor]:
+def _state(name: str, net: Any, path: Path | None) -> dict[str, Tensor]:
     """Parameters for `net`, from a file or the hub, converted as timm converts them."""
     if path is None:
-        cfg = net.pretrained_cfg
-        if not cfg.get("hf_hub_id"):
-            raise UserError(f"timm has no weights for {name}: take backbone.weights=null, or a local file")
-        hub.need(cfg["hf_hub_id"], _FILES, "Name a local file with backbone.weights=PATH")
-        try:
-            loaded: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
-        except Exception as error:  # the hub's client raises many kinds
-            raise UserError(f"timm's weights of {name} cannot be had: {pretrained.first_line(error)}") from error
-        return loaded
+        repo = net.pretrained_cfg.get("hf_hub_id")
+        if not repo:
+            raise UserError(f"timm has no weights for {name} on the hub: take backbone.weights=null, or a local file")
+        path = Path(hub.fetch(repo, _FILES, "Name a local file with backbone.weights=PATH"))
     state = pretrained.of_file(path)
+    if all(k in state and state[k].shape == v.shape for k, v in net.state_dict().items()):
+        return state
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    converted: dict[str, Tensor] = convert(state, net) if convert and not set(net.state_dict()) <= set(state) else state
+    converted: dict[str, Tensor] = convert(state, net) if convert else state
     return converted
 
 
