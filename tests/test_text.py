@@ -256,6 +256,7 @@ def test_what_several_labels_do_not_go_with(configured, tmp_path):
         ("data.sampler=balanced", "for samples of one class each"),
         ("data.class_weights=auto", "for samples of one class each"),
         ("strategy=auto", "name a strategy"),
+        ("trainer.compile=eager", "is for torchvision's networks"),
     ):
         with pytest.raises(UserError, match=said):
             train(configured(*words, wrong))

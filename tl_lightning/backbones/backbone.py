@@ -31,6 +31,14 @@ class Stage:
         return any(name == p or name.startswith(p + ".") for p in self.prefixes)
 
 
+Between = Callable[[Any, Tensor, int, int], Tensor]  # (net, input, start, stop) to the output of stage stop-1
+
+
+def one(between: Between, index: int, net: Any, x: Tensor) -> Tensor:
+    """Runs one stage."""
+    return between(net, x, index, index + 1)
+
+
 def pool_map(x: Tensor) -> Tensor:
     """(N, C, H, W) to (N, C) by the spatial mean."""
     return x.mean((2, 3))
@@ -44,7 +52,8 @@ class Backbone(nn.Module):
     whose names are `source_classes`: no part of the parameters, kept because it says what the features meant.
     `pretrained` is False where the weights are random; `gentle` is True where photographs taught them what high rates
     would destroy, which drawn images do not. `save`, if given, writes what the library needs to build the network again
-    into a folder. `watch`, if set, is shown the output of every stage that is run.
+    into a folder. `between`, if given, runs several stages at once, for less than one after another. `watch`, if set,
+    is shown the output of every stage that is run.
     """
 
     source_head: nn.Module | None
@@ -62,6 +71,7 @@ class Backbone(nn.Module):
         pretrained: bool = True,
         gentle: bool | None = None,
         save: Callable[[Path], None] | None = None,
+        between: Between | None = None,
     ) -> None:
         super().__init__()
         self.net, self.stages, self.input, self.feature_dim = net, tuple(stages), input, feature_dim
@@ -70,7 +80,7 @@ class Backbone(nn.Module):
         self.taps: tuple[int, ...] = ()  # stages whose outputs make the features; empty: the last one alone
         self.scaled = True  # taps to unit root mean square
         self.source_classes = tuple(source_classes)
-        self.save = save
+        self.save, self.between = save, between
         self.watch: Callable[[int, Tensor], None] | None = None
         self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
 
@@ -87,6 +97,8 @@ class Backbone(nn.Module):
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run stages start..stop-1 (default: to the end) on the output of stage start-1, or on what a net is fed."""
+        if self.between is not None and self.watch is None:
+            return self.between(self.net, x, start, len(self.stages) if stop is None else stop)
         for i, stage in list(enumerate(self.stages))[start:stop]:
             x = stage.run(self.net, x)
             if self.watch is not None:
@@ -166,6 +178,7 @@ class Backbone(nn.Module):
             pretrained=self.pretrained,
             gentle=self.gentle,
             save=self.save,
+            between=self.between,
         )
 
     def drop(self, start: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Stage
+from tl_lightning.backbones.backbone import Backbone, Between, Stage, one
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 
@@ -47,14 +48,16 @@ def backbone(
     net = _net(folder, name, config, weights, dropout)
     causal = _causal(net)
     pooled = ("last" if causal else "mean") if pooling == "auto" else pooling
+    stages, between = _stages(net, name, pooled)
     return Backbone(
         net,
-        _stages(net, name, pooled),
+        stages,
         TextInput(length or min(128, most), pooled, tokenizer),
         config.hidden_size,
         pool=_mean,
         pretrained=weights is not None,
         save=lambda place: _save(net, tokenizer, place),
+        between=between,
     )
 
 
@@ -140,7 +143,7 @@ def _causal(net: Any) -> bool:
     return bool(torch.equal(a, b))
 
 
-def _stages(net: Any, name: str, pooling: str) -> list[Stage]:
+def _stages(net: Any, name: str, pooling: str) -> tuple[list[Stage], Between]:
     lists = [n for n, m in net.named_modules() if type(m) is nn.ModuleList and len(m) == net.config.num_hidden_layers]
     if not lists:
         raise UserError(f"{name}: no list of {net.config.num_hidden_layers} layers is found in {type(net).__name__}")
@@ -153,13 +156,13 @@ def _stages(net: Any, name: str, pooling: str) -> list[Stage]:
         raise UserError(f"{name}: the layers of {type(net).__name__} are not run once each in order")
     wrap = len(calls.outputs[layers[0]]) if isinstance(calls.outputs[layers[0]], tuple) else 0
     names = ["embeddings", *(f"layer{i}" for i in range(len(layers)))]
-    last = len(layers)
+    between = _between(layers, wrap, pooling)
     stages = [
-        Stage(n, owned, _runner(layers, i - 1, wrap, pooling if i == last else None))
+        Stage(n, owned, partial(one, between, i))
         for i, (n, owned) in enumerate(zip(names, replay.owners(net, calls.order, layers), strict=True))
     ]
     _check(net, name, stages, tokens, pool(_with_mask(expected, tokens[..., 2]), pooling))
-    return stages
+    return stages, between
 
 
 @torch.no_grad()
@@ -184,21 +187,24 @@ def _call(net: Any, tokens: Tensor) -> Tensor:
     return hidden
 
 
-def _runner(layers: Sequence[str], index: int, wrap: int, pooling: str | None) -> Callable[[Any, Tensor], Tensor]:
-    """Runs the embeddings (`index` -1) or a layer; the last one pools, too."""
+def _between(layers: Sequence[str], wrap: int, pooling: str) -> Between:
+    """Runs stages, of which 0 are the embeddings and i is layer i - 1; the last one pools, too."""
 
-    def run(net: Any, x: Tensor) -> Tensor:
-        leave = layers[index + 1] if pooling is None else None
-        if index < 0:
+    def run(net: Any, x: Tensor, start: int, stop: int) -> Tensor:
+        if start == stop:
+            return x
+        last = stop > len(layers)
+        leave = None if last else layers[stop - 1]
+        if start == 0:
             hidden, mask = replay.stretch(net, lambda: _call(net, x), {}, None, leave), x[..., 2]
         else:
             mask, inside = x[..., -1].long(), x[..., :-1]
             tokens = torch.stack([torch.ones_like(mask), torch.zeros_like(mask), mask], -1)
             value = (inside, *(None for _ in range(wrap - 1))) if wrap else inside
-            skipped = dict.fromkeys(layers[:index], value)
-            hidden = replay.stretch(net, lambda: _call(net, tokens), skipped, (layers[index], inside), leave)
+            skipped = dict.fromkeys(layers[: start - 1], value)
+            hidden = replay.stretch(net, lambda: _call(net, tokens), skipped, (layers[start - 1], inside), leave)
         kept = _with_mask(hidden, mask)
-        return kept if pooling is None else pool(kept, pooling)
+        return pool(kept, pooling) if last else kept
 
     return run
 

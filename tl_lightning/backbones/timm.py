@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Stage
+from tl_lightning.backbones.backbone import Backbone, Between, Stage, one
 from tl_lightning.backbones.folding import holds
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
@@ -48,7 +49,7 @@ def backbone(name: str, weights: str | None = "DEFAULT", image_size: int | None 
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     try:
-        stages = _stages(net, image)
+        stages, between = _stages(net, image)
         if not next(net.parameters()).is_meta:
             _check(net, stages, image.eval_size)
             with replay.evaluating(net):
@@ -56,7 +57,7 @@ def backbone(name: str, weights: str | None = "DEFAULT", image_size: int | None 
     except (UserError, RuntimeError, ValueError, IndexError, AttributeError) as error:
         why = pretrained.first_line(error)
         raise UserError(f"timm's {name} does not run stage by stage: {why}; take another of its networks") from error
-    made = Backbone(net, stages, image, 0, pool=_pooling(net), pretrained=weights is not None)
+    made = Backbone(net, stages, image, 0, pool=_pooling(net), pretrained=weights is not None, between=between)
     made.feature_dim = made.widths()[-1]
     linear = isinstance(classifier, nn.Linear) and classifier.in_features == made.feature_dim
     if weights is not None and has_head and linear:
@@ -113,7 +114,7 @@ def _state(name: str, net: Any, path: Path | None) -> dict[str, Tensor]:
     return converted
 
 
-def _stages(net: Any, image: ImageInput) -> list[Stage]:
+def _stages(net: Any, image: ImageInput) -> tuple[list[Stage], Between]:
     ends = _ends(net)
     first = f"{ends[0].rpartition('.')[0]}.0"  # where the blocks are a list, what comes before it is the stem
     siblings = [first] if first in dict(net.named_modules()) else []
@@ -127,11 +128,11 @@ def _stages(net: Any, image: ImageInput) -> list[Stage]:
     if len(prefixes) < 2:
         raise UserError("its parts pass more than one tensor")
     outputs = {n: _detached(calls.outputs[n]) for n in dict.fromkeys(order)}
-    bounds = [None, *starts, None]
+    between = _between(order, outputs, [None, *starts, None], image.eval_size)
+    names = ["stem", *(f"stage{i}" for i in range(1, len(prefixes)))]
     return [
-        Stage(f"stage{i}" if i else "stem", owned, _runner(order, outputs, bounds[i], bounds[i + 1], image.eval_size))
-        for i, owned in enumerate(prefixes)
-    ]
+        Stage(n, owned, partial(one, between, i)) for i, (n, owned) in enumerate(zip(names, prefixes, strict=True))
+    ], between
 
 
 def _ends(net: Any) -> list[str]:
@@ -174,19 +175,18 @@ def _detached(value: Any) -> Any:
     return type(value)(_detached(v) for v in value) if isinstance(value, (tuple, list)) else value
 
 
-def _runner(
-    order: Sequence[str], outputs: dict[str, Any], enter: str | None, leave: str | None, size: int
-) -> Callable[[Any, Tensor], Tensor]:
-    def run(net: Any, x: Tensor) -> Tensor:
+def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int) -> Between:
+    def run(net: Any, x: Tensor, start: int, stop: int) -> Tensor:
+        if start == stop:
+            return x
+        enter, leave = bounds[start], bounds[stop]
         if enter is None:
-            found = replay.stretch(net, lambda: net(x), {}, None, leave)
-        else:
-            before = order[: order.index(enter)]
-            skipped = {n: replay.placed(outputs[n], x) for n in before}
-            blank = x.new_zeros(1, 3, size, size)
-            found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave)
-        result: Tensor = found
-        return result
+            found: Tensor = replay.stretch(net, lambda: net(x), {}, None, leave)
+            return found
+        skipped = {n: replay.placed(outputs[n], x) for n in order[: order.index(enter)]}
+        blank = x.new_zeros(1, 3, size, size)
+        found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave)
+        return found
 
     return run
 

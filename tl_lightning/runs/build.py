@@ -118,6 +118,8 @@ def build(cfg: DictConfig) -> Parts:
     if backend := options.pop("compile"):
         if backend not in torch.compiler.list_backends(exclude_tags=()):
             raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")
+        if backbone.between is not None:  # by the library's forward, with other modules in the place of some
+            raise UserError("trainer.compile is for torchvision's networks: leave it out")
         module.backbone.compile(backend=backend)
     trainer = build_trainer(cfg, options, module)
     return Parts(module, data, strategy, trainer, Frozen(backbone, plan, data, _keeping(cfg)), facts.evidence)
