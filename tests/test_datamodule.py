@@ -131,7 +131,7 @@ def test_no_rank_gets_an_empty_batch(length, batch, monkeypatch):
         assert all(mine)
         counts.add(len(mine))
     assert len(counts) == 1
-    with pytest.raises(UserError, match="1 images to evaluate are too few for 2 processes"):
+    with pytest.raises(UserError, match="1 samples to evaluate are too few for 2 processes"):
         list(EvalBatches(1, batch))
 
 

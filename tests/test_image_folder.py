@@ -123,7 +123,7 @@ def test_splits_file_repeats_a_split(tmp_path):
     fill(root, {"a": 15})  # new images do not disturb it
     assert image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv")).items == found.items
     shutil.rmtree(root / "b")
-    with pytest.raises(UserError, match="10 images that are not under"):
+    with pytest.raises(UserError, match="10 samples that are not in"):
         image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv"))
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from tests.frozen import CPU, plan_of, reference, warmed
 from tests.tiny import INPUT, Trace, tiny_data, tiny_module, tiny_trainer
 from tl_lightning import optim
+from tl_lightning.data.datamodule import from_folder
 from tl_lightning.data.transforms import Augment, train_transform
 from tl_lightning.errors import UserError
 from tl_lightning.features import views
@@ -126,8 +127,9 @@ POLICY = [
 
 
 @pytest.mark.parametrize(("cache", "strategy", "augment", "number", "reason"), POLICY)
-def test_what_is_cached_and_why(cache, strategy, augment, number, reason):
-    choice = choose(cache, plan_of(strategy), INPUT, augment)
+def test_what_is_cached_and_why(cache, strategy, augment, number, reason, photos):
+    data = from_folder(INPUT, augment, root=str(photos), batch_size=4)
+    choice = choose(cache, plan_of(strategy), data)
     assert len(choice.views) == number
     assert reason in choice.reason
 
@@ -138,9 +140,10 @@ def test_unknown_cache(cache):
         Options(cache=cache)
 
 
-def test_views_of_what_is_done_to_batches_are_refused():
+def test_views_of_what_is_done_to_batches_are_refused(photos):
+    data = from_folder(INPUT, Augment(erasing=0.5), root=str(photos), batch_size=4)
     with pytest.raises(UserError, match=r"cache=4: erasing, mixup and CutMix need images"):
-        choose(4, plan_of(FinetuneTop()), INPUT, Augment(erasing=0.5))
+        choose(4, plan_of(FinetuneTop()), data)
 
 
 def test_without_room_training_goes_on_uncached(photos, tmp_path, monkeypatch, caplog, folder):
@@ -152,7 +155,7 @@ def test_without_room_training_goes_on_uncached(photos, tmp_path, monkeypatch, c
         module, loaders = train(photos, tmp_path / f"b{free}", FeatureExtraction(), dtype="float32")
         assert isinstance(loaders, FeatureDataModule) == on_rows  # in memory, for this run
         assert caplog.text.count("more than TL_CACHE_GB=0 allows") == 1
-        assert ("images are drawn as augment says" in caplog.text) != on_rows
+        assert ("images are drawn anew in every epoch" in caplog.text) != on_rows
         for name, value in expected.state_dict().items():
             torch.testing.assert_close(module.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     caplog.clear()
@@ -172,8 +175,9 @@ def test_a_head_to_be_solved_needs_room(photos, monkeypatch):
 
 def test_training_and_evaluation_may_differ_in_size(photos):
     """As for ResNet-50, trained at 176 px and evaluated at 224: maps of two sizes, each at its own."""
-    data, network = tiny_data(photos), warmed()
-    data.input = network.input = INPUT.__class__(16, 24, 26, "bilinear", INPUT.mean, INPUT.std)
+    network = warmed()
+    network.input = INPUT.__class__(16, 24, 26, "bilinear", INPUT.mean, INPUT.std)
+    data = from_folder(network.input, Augment(trivial=True), root=str(photos), batch_size=4, workers=0)
     frozen = Frozen(network, plan_of(FinetuneTop(stages=1)), data, Options(cache=2))
     loaders, entry = frozen.loaders(CPU, 1)
     assert entry == 2
