@@ -26,7 +26,7 @@ def test_asking_for_the_configuration_imports_no_torch(tmp_path):
 def test_help_lists_groups_and_options(tmp_path):
     result = tl("--help", cwd=tmp_path)
     for text in (
-        "backbone: convnext_tiny",
+        "backbone: alexnet, convnext_base",
         "strategy: auto, bitfit, early_features",
         "`trainer.strategy`",
         "data.root=photos",

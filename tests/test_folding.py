@@ -25,8 +25,8 @@ TIMM = (
     "xcit_nano_12_p16_224",
 )  # activate in a norm
 FOLDED = [c for c in CASES if c.features == "pooled" and NUMBERS.get(c.name, 1)
-          if c.library == "torchvision" or (c.library == "timm" and c.name in TIMM)]  # fmt: skip
-CONTRARY = ("densenet121", "maxvit_t")  # some of whose BatchNorms come before a convolution
+          if (c.library == "torchvision" and c.name != "maxvit_t") or (c.library == "timm" and c.name in TIMM)]  # fmt: skip
+CONTRARY = ("densenet121",)  # some of whose BatchNorms come before a convolution
 
 
 def in_use(network):

@@ -159,7 +159,7 @@ def test_vit_positions_are_interpolated(tmp_path):
     torch.save(state_of("vit_b_16"), tmp_path / "w.pth")
     network = backbone("vit_b_16", str(tmp_path / "w.pth"), 64)
     assert network.net.encoder.pos_embedding.shape == (1, 17, 768)
-    with pytest.raises(UserError, match="multiples of its patch, 16"):
+    with pytest.raises(UserError, match="takes multiples of 16 pixels"):
         backbone("vit_b_16", None, 100)
 
 
