@@ -89,10 +89,10 @@ def ridge(reduced: Reduced, onehot: Tensor, w: Tensor, several: bool = False) ->
     mean = w @ onehot / w.sum()
     target = onehot - mean
     projected = z.T @ (w[:, None] * target)
-    least, best = float("inf"), None
+    squared, least, best = z**2, float("inf"), None
     for penalty in (s.mean() * torch.logspace(-4, 4, PENALTIES, dtype=torch.float64)).tolist():
         beta = projected / (s + penalty)[:, None]
-        leverage = w * ((z**2) @ (1 / (s + penalty)) + 1 / w.sum())
+        leverage = w * (squared @ (1 / (s + penalty)) + 1 / w.sum())
         residual = (target - z @ beta) / (1 - leverage).clamp(min=1e-9)[:, None]
         error = float((w[:, None] * residual**2).sum() / w.sum())
         if error < least:
