@@ -17,6 +17,7 @@ from tl_lightning.data.textmodule import from_table
 from tl_lightning.data.transforms import Augment
 from tl_lightning.errors import UserError
 from tl_lightning.runs import cli
+from tl_lightning.runs.build import build
 from tl_lightning.runs.record import load_model
 from tl_lightning.runs.train import train
 
@@ -182,6 +183,23 @@ def test_cached_rows_train_as_texts_do(strategy, configured, caplog):
     assert "24 rows" in caplog.text
     assert found[0]["val/loss"] == pytest.approx(found[1]["val/loss"], rel=1e-4)
     assert found[0]["val/loss"] != pytest.approx(0.6931, abs=1e-5)
+
+
+def test_rows_of_splits_of_other_lengths(configured, tmp_path):
+    """Also where the longest text of a split is its first."""
+    rows = [("fox " * (9 if i == 0 else 2), "ab"[i % 2], "train") for i in range(8)]
+    rows += [("dog " * (5 if i == 0 else 2), "ab"[i % 2], "val") for i in range(4)]
+    file = write_texts(tmp_path / "x.csv", [r[:2] for r in rows])
+    from tl_lightning.data import splits, text_table
+
+    found = text_table.read(str(file))
+    items = [splits.Item(i.path, i.label, r[2]) for i, r in zip(found.items, rows, strict=True)]
+    splits.write(items, tmp_path / "s.csv")
+    words = ["strategy=finetune_top", f"data.file={file}", f"data.splits={tmp_path}/s.csv"]
+    parts = build(configured(*words))
+    assert [parts.data.looks(s, None).longest for s in ("train", "val")] == [0, 0]
+    loaders, _ = parts.frozen.loaders(torch.device("cpu"), 1)
+    assert [loaders.rows[s][0].shape[1] for s in ("train", "val")] == [11, 7]
 
 
 def test_bad_models_are_refused_at_once(tmp_path, monkeypatch):

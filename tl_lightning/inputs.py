@@ -115,11 +115,22 @@ class TextInput:
 
     def tokens(self, texts: Sequence[str | tuple[str, str]]) -> Tensor:
         """(N, T, 3): what a trained network is given of texts or pairs."""
+        rows, _ = self.encode([(t,) if isinstance(t, str) else tuple(t) for t in texts])
+        return self.padded([self.marked(row) for row in rows])
+
+    @staticmethod
+    def marked(row: np.ndarray) -> Tensor:
+        """(T, 2) tokens and segments to (T, 3), a 1 beside each."""
         import torch
 
-        rows, _ = self.encode([(t,) if isinstance(t, str) else tuple(t) for t in texts])
-        marked = [torch.from_numpy(np.pad(row, ((0, 0), (0, 1)), constant_values=1)).long() for row in rows]
-        return torch.nn.utils.rnn.pad_sequence(marked, batch_first=True)
+        return torch.from_numpy(np.pad(row, ((0, 0), (0, 1)), constant_values=1)).long()
+
+    @staticmethod
+    def padded(texts: Sequence[Tensor]) -> Tensor:
+        """(N, T, 3): zeros to the longest."""
+        import torch
+
+        return torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
 
     def blank(self, like: Tensor, number: int = 1) -> Tensor:
         """So many texts of up to 32 zeros, on the device of `like`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,18 @@ class Stage:
 
 
 Between = Callable[[Any, Tensor, int, int], Tensor]  # (net, input, start, stop) to the output of stage stop-1
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """While inside, every module is in evaluation mode."""
+    modes = {m: m.training for m in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def one(between: Between, index: int, net: Any, x: Tensor) -> Tensor:
@@ -191,15 +204,11 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def widths(self, stop: int | None = None) -> list[int]:
         """Length of the pooled output of every stage (up to `stop`), found by running a blank input."""
-        modes = {m: m.training for m in self.modules()}
-        self.eval()
-        x = self.input.blank(next(self.net.parameters()))
-        widths = []
-        for stage in self.stages[:stop]:
-            x = stage.run(self.net, x)
-            widths.append(self.tap(x).shape[1])
-        for module, mode in modes.items():
-            module.training = mode
+        x, widths = self.input.blank(next(self.net.parameters())), []
+        with evaluating(self):
+            for stage in self.stages[:stop]:
+                x = stage.run(self.net, x)
+                widths.append(self.tap(x).shape[1])
         return widths
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Between, Stage, one
+from tl_lightning.backbones.backbone import Backbone, Between, Stage, evaluating, one
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 
@@ -138,7 +138,7 @@ def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool
 def _causal(net: Any) -> bool:
     """Whether a token is blind to those after it: found by changing the last one."""
     tokens = torch.tensor([[1, 2, 3]])
-    with torch.no_grad(), replay.evaluating(net):
+    with torch.no_grad(), evaluating(net):
         a, b = (net(input_ids=t).last_hidden_state[0, 0] for t in (tokens, tokens + torch.tensor([[0, 0, 1]])))
     return bool(torch.equal(a, b))
 
@@ -150,7 +150,7 @@ def _stages(net: Any, name: str, pooling: str) -> tuple[list[Stage], Between]:
     layers = [f"{lists[0]}.{i}" for i in range(net.config.num_hidden_layers)]
     tokens = torch.ones(2, 4, 3, dtype=torch.long)
     tokens[1, 2:, 2] = 0
-    with torch.no_grad(), replay.evaluating(net), replay.Calls(net, replay.units(net, layers)) as calls:
+    with torch.no_grad(), evaluating(net), replay.Calls(net, replay.units(net, layers)) as calls:
         expected = _call(net, tokens)
     if [n for n in calls.order if n in layers] != layers:
         raise UserError(f"{name}: the layers of {type(net).__name__} are not run once each in order")
@@ -161,18 +161,9 @@ def _stages(net: Any, name: str, pooling: str) -> tuple[list[Stage], Between]:
         Stage(n, owned, partial(one, between, i))
         for i, (n, owned) in enumerate(zip(names, replay.owners(net, calls.order, layers), strict=True))
     ]
-    _check(net, name, stages, tokens, pool(_with_mask(expected, tokens[..., 2]), pooling))
-    return stages, between
-
-
-@torch.no_grad()
-def _check(net: Any, name: str, stages: Sequence[Stage], tokens: Tensor, expected: Tensor) -> None:
-    x = tokens
-    with replay.evaluating(net):
-        for stage in stages:
-            x = stage.run(net, x)
-    if not torch.allclose(x, expected, rtol=1e-4, atol=1e-4):
+    if not replay.agree(net, [s.run for s in stages], tokens, pool(_with_mask(expected, tokens[..., 2]), pooling)):
         raise UserError(f"{name}: {type(net).__name__} does more between its layers than can be run stage by stage")
+    return stages, between
 
 
 def _call(net: Any, tokens: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tl_lightning.backbones.backbone import evaluating
+
 Forward = Callable[..., Any]
 
 
@@ -130,26 +132,20 @@ def tensors(value: Any) -> Iterator[Tensor]:
         yield from tensors(list(value.values()))
 
 
-def placed(value: Any, like: Tensor) -> Any:
-    """The same with its tensors on the device of `like`, and in its precision where they are floats."""
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuples and lists with their tensors changed."""
     if isinstance(value, Tensor):
-        return value.to(like.device, like.dtype if value.is_floating_point() else None)
-    if isinstance(value, (tuple, list)):
-        return type(value)(placed(v, like) for v in value)
-    return value
+        return change(value)
+    return type(value)(mapped(v, change) for v in value) if isinstance(value, (tuple, list)) else value
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """While inside, every module is in evaluation mode."""
-    modes = {m: m.training for m in net.modules()}
-    net.eval()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+@torch.no_grad()
+def agree(net: nn.Module, runs: Sequence[Callable[[nn.Module, Tensor], Tensor]], x: Tensor, expected: Tensor) -> bool:
+    """Whether stages one after another give what is expected, in evaluation."""
+    with evaluating(net):
+        for run in runs:
+            x = run(net, x)
+    return x.shape == expected.shape and torch.allclose(x, expected, rtol=1e-4, atol=1e-4)
 
 
 def units(net: nn.Module, inside: Sequence[str], prefix: str = "") -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Between, Stage, one
+from tl_lightning.backbones.backbone import Backbone, Between, Stage, evaluating, one
 from tl_lightning.backbones.folding import holds
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
@@ -49,21 +49,34 @@ def backbone(name: str, weights: str | None = "DEFAULT", image_size: int | None 
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     try:
-        stages, between = _stages(net, image)
+        stages, between, width = _stages(net, image)
         if not next(net.parameters()).is_meta:
-            _check(net, stages, image.eval_size)
-            with replay.evaluating(net):
-                net.folds = holds(net, torch.randn(1, 3, image.eval_size, image.eval_size))
+            _try(net, stages, torch.randn(2, 3, image.eval_size, image.eval_size))
     except (UserError, RuntimeError, ValueError, IndexError, AttributeError) as error:
         why = pretrained.first_line(error)
         raise UserError(f"timm's {name} does not run stage by stage: {why}; take another of its networks") from error
-    made = Backbone(net, stages, image, 0, pool=_pooling(net), pretrained=weights is not None, between=between)
-    made.feature_dim = made.widths()[-1]
-    linear = isinstance(classifier, nn.Linear) and classifier.in_features == made.feature_dim
-    if weights is not None and has_head and linear:
-        made.__dict__["source_head"] = classifier
-        made.source_classes = _classes(net)
-    return made
+    known = weights is not None and has_head and isinstance(classifier, nn.Linear) and classifier.in_features == width
+    return Backbone(
+        net,
+        stages,
+        image,
+        width,
+        pool=_pooling(net),
+        source_head=classifier if known else None,
+        source_classes=_classes(net) if known else (),
+        pretrained=weights is not None,
+        between=between,
+    )
+
+
+@torch.no_grad()
+def _try(net: Any, stages: Sequence[Stage], images: Tensor) -> None:
+    """UserError unless the stages give what the network gives; whether BatchNorms fold is noted."""
+    with evaluating(net):
+        expected = net(images)
+        net.folds = holds(net, images[:1])
+    if not replay.agree(net, [s.run for s in stages], images, expected):
+        raise UserError("what its stages give differs from what it gives")
 
 
 def _check_name(name: str, timm: Any) -> None:
@@ -114,25 +127,26 @@ def _state(name: str, net: Any, path: Path | None) -> dict[str, Tensor]:
     return converted
 
 
-def _stages(net: Any, image: ImageInput) -> tuple[list[Stage], Between]:
+def _stages(net: Any, image: ImageInput) -> tuple[list[Stage], Between, int]:
     ends = _ends(net)
     first = f"{ends[0].rpartition('.')[0]}.0"  # where the blocks are a list, what comes before it is the stem
     siblings = [first] if first in dict(net.named_modules()) else []
     blank = torch.zeros(1, 3, image.eval_size, image.eval_size, device=next(net.parameters()).device)
-    with replay.evaluating(net), replay.Calls(net, replay.units(net, [*ends, *siblings])) as calls:
-        net(blank)
+    with evaluating(net), replay.Calls(net, replay.units(net, [*ends, *siblings])) as calls:
+        width = net(blank).shape[1]
     order = calls.order
     after = [order[order.index(e) + 1] for e in ends[:-1]]
     starts = sorted((s for s in {*siblings, *after} if _begins(calls, s)), key=order.index)
     prefixes = replay.owners(net, order, starts)
     if len(prefixes) < 2:
         raise UserError("its parts pass more than one tensor")
-    outputs = {n: _detached(calls.outputs[n]) for n in dict.fromkeys(order)}
+    outputs = {n: replay.mapped(calls.outputs[n], Tensor.detach) for n in dict.fromkeys(order)}
     between = _between(order, outputs, [None, *starts, None], image.eval_size)
     names = ["stem", *(f"stage{i}" for i in range(1, len(prefixes)))]
-    return [
+    stages = [
         Stage(n, owned, partial(one, between, i)) for i, (n, owned) in enumerate(zip(names, prefixes, strict=True))
-    ], between
+    ]
+    return stages, between, width
 
 
 def _ends(net: Any) -> list[str]:
@@ -149,30 +163,12 @@ def _ends(net: Any) -> list[str]:
     return ends
 
 
-@torch.no_grad()
-def _check(net: nn.Module, stages: Sequence[Stage], size: int) -> None:
-    """UserError unless the stages give what the network gives."""
-    images = torch.randn(2, 3, size, size)
-    with replay.evaluating(net):
-        expected, x = net(images), images
-        for stage in stages:
-            x = stage.run(net, x)
-    if x.shape != expected.shape or not torch.allclose(x, expected, rtol=1e-4, atol=1e-4):
-        raise UserError("what its stages give differs from what it gives")
-
-
 def _begins(calls: replay.Calls, name: str) -> bool:
     """Whether one tensor enters there, once, and beside it nothing that is learned."""
     if calls.order.count(name) != 1 or calls.order.index(name) == 0:
         return False
     first, *rest = calls.inputs[name] or (None,)
     return isinstance(first, Tensor) and not any(t.requires_grad for t in replay.tensors(rest))
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    return type(value)(_detached(v) for v in value) if isinstance(value, (tuple, list)) else value
 
 
 def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int) -> Between:
@@ -183,7 +179,11 @@ def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str
         if enter is None:
             found: Tensor = replay.stretch(net, lambda: net(x), {}, None, leave)
             return found
-        skipped = {n: replay.placed(outputs[n], x) for n in order[: order.index(enter)]}
+
+        def like(tensor: Tensor) -> Tensor:
+            return tensor.to(x.device, x.dtype if tensor.is_floating_point() else None)
+
+        skipped = {n: replay.mapped(outputs[n], like) for n in order[: order.index(enter)]}
         blank = x.new_zeros(1, 3, size, size)
         found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave)
         return found

@@ -69,15 +69,8 @@ class ImageDataModule(LabelledData):
         images = self.images("train", transform)
         return self._loader(images, **self.train_batches())
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation image once."""
-        return self._eval_loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Every test image once."""
-        return self._eval_loader("test")
-
-    def _eval_loader(self, split: str) -> DataLoader[Any]:
+    def eval_loader(self, split: str) -> DataLoader[Any]:
+        """Every image of a split once."""
         images = self.images(split, self.still)
         return self._loader(images, batch_sampler=self.batches(split))
 

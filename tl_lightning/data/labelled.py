@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tl_lightning.data.sampling import EpochSampler, EvalBatches, balancing_weights
 from tl_lightning.data.splits import Item
@@ -138,6 +139,18 @@ class LabelledData(L.LightningDataModule):
     def has_test(self) -> bool:
         """Whether there is a test split."""
         return any(self.folder.counts("test"))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation sample once."""
+        return self.eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every test sample once."""
+        return self.eval_loader("test")
+
+    def eval_loader(self, split: str) -> DataLoader[Any]:
+        """Every sample of a split once."""
+        raise NotImplementedError
 
     def looks(self, split: str, transform: Any) -> Any:
         """A split's samples for one pass, of which nothing is kept: `prepared(i)` is what the transform finishes."""

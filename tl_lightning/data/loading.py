@@ -36,7 +36,8 @@ class Images(Dataset[tuple[Tensor, int]]):
         decoded: Decoded | None = None,
         draft: bool = True,
     ) -> None:
-        self.items, self.transform, self.decoded, self.longest = items, transform, decoded, 0
+        self.items, self.transform, self.decoded = items, transform, decoded
+        self.longest = self.length = 0  # which sample is the longest, and its length: images are all alike
         self.at_least = transform.asks if draft else None
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ class Tokens:
 
     def finish(self, tokens: np.ndarray) -> Tensor:
         """(T, 2) tokens and segments to (T, 3)."""
-        return torch.from_numpy(np.concatenate([tokens, np.ones((len(tokens), 1), tokens.dtype)], 1)).long()
+        return TextInput.marked(tokens)
 
 
 class Texts(Dataset[tuple[Tensor, Any]]):
@@ -40,6 +40,7 @@ class Texts(Dataset[tuple[Tensor, Any]]):
         self.rows, self.labels = rows, labels
         self.lengths = np.array([len(r) for r in rows])
         self.longest = int(self.lengths.argmax()) if len(rows) else 0
+        self.length = int(self.lengths.max(initial=0))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,6 +59,7 @@ class TextDataModule(LabelledData):
     augment = Augment(None, 0.0)
     draft, workers = False, 0
     still = still_train = Tokens()
+    stack = staticmethod(TextInput.padded)
     pass_batch = 32  # texts at once on a CPU, where nothing is trained
 
     def __init__(
@@ -98,11 +100,6 @@ class TextDataModule(LabelledData):
         """Of what every text is to the network."""
         return [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in self._texts[split].rows]
 
-    @staticmethod
-    def stack(samples: Sequence[Tensor]) -> Tensor:
-        """(N, T, 3): padded with zeros to the longest."""
-        return torch.nn.utils.rnn.pad_sequence(list(samples), batch_first=True)
-
     def placed(self, rows: Tensor) -> Tensor:
         """Activations (N, T, D + 1), the mask last, cut to the longest text; pooled ones as they are."""
         return rows[:, : int(rows[..., -1].sum(1).max())] if rows.ndim == 3 else rows
@@ -121,13 +118,9 @@ class TextDataModule(LabelledData):
         """Shuffled batches of one size."""
         return self._loader("train", **self.train_batches())
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation text once."""
-        return self._loader("val", batch_sampler=self.batches("val"))
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Every test text once."""
-        return self._loader("test", batch_sampler=self.batches("test"))
+    def eval_loader(self, split: str) -> DataLoader[Any]:
+        """Every text of a split once."""
+        return self._loader(split, batch_sampler=self.batches(split))
 
     def _loader(self, split: str, **order: Any) -> DataLoader[Any]:
         pin, generator = torch.cuda.is_available(), torch.Generator()  # the generator as in ImageDataModule

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.backbone import Backbone, evaluating
 from tl_lightning.backbones.folding import fold
 from tl_lightning.backbones.weights import first_line
 from tl_lightning.errors import UserError
@@ -55,12 +55,8 @@ class Prefix:
     @torch.no_grad()
     def eager(self, images: Tensor) -> Tensor:
         """The network as it is, in evaluation mode, in float32."""
-        modes = {m: m.training for m in self.backbone.modules()}
-        self.backbone.to(self.device).eval()
-        output = self.backbone.below(images, self.boundary).float()
-        for module, mode in modes.items():
-            module.training = mode
-        return output
+        with evaluating(self.backbone.to(self.device)):
+            return self.backbone.below(images, self.boundary).float()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -47,8 +47,8 @@ class Extractor:
         """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
         parts = [Part(s, v, self.data.looks(s, v.transform)) for s, v in wanted]
         for part in parts:  # sizes may differ between training and evaluation, and lengths between splits
-            like = (part.view.transform.name, self._length(part))
-            twin = next((p for p in parts if p.shape and (p.view.transform.name, self._length(p)) == like), None)
+            like = (part.view.transform.name, part.looks.length)
+            twin = next((p for p in parts if p.shape and (p.view.transform.name, p.looks.length) == like), None)
             part.shape = twin.shape if twin else self._look(part)
         try:
             self._fill(parts)
@@ -143,9 +143,6 @@ class Extractor:
         """Rows of these samples by the network itself."""
         stacked = self.data.stack([part.view(part.looks.prepared(int(i)), int(i)) for i in picked])
         return self.prefix.eager(self._normalised(stacked)).float().cpu()
-
-    def _length(self, part: Part) -> int:
-        return len(part.looks.prepared(part.looks.longest)) if part.looks.longest else 0
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         """Into the same memory each time: glibc before 2.38 would not find that of a batch again (its bug 14581)."""

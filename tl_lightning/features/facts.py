@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.backbone import Backbone, evaluating
 from tl_lightning.data.labelled import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import Prefix
@@ -87,16 +87,14 @@ def drift(backbone: Backbone, data: LabelledData, view: View, device: torch.devi
         for module in backbone.stage_modules(stage):
             if isinstance(module, _BatchNorm) and module.track_running_stats:
                 hooks.append(module.register_forward_pre_hook(look(stage.name)))
-    modes = {m: m.training for m in backbone.modules()}
     try:
         if hooks:
             looks = data.looks("train", view.transform)
             picked = np.linspace(0, len(looks) - 1, min(len(looks), _LOOKED_AT)).astype(int)  # they are sorted by class
             samples = data.stack([view(looks.prepared(int(i)), int(i)) for i in picked])
-            backbone.to(device).eval()(data.input.normalise(samples.to(device)))
+            with evaluating(backbone.to(device)):
+                backbone(data.input.normalise(samples.to(device)))
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for handle in hooks:
             handle.remove()
     return {stage: float(np.mean(values)) for stage, values in found.items()}
