@@ -66,7 +66,7 @@ def check_frozen(case, network, x):
 
 @torch.no_grad()
 def check_taps(case, network, given):
-    """No stage overwrites its input, and every tap tells two inputs apart."""
+    """No stage overwrites its input, every tap tells two inputs apart, and one pass shows what all stages give."""
     x, outputs = given, []
     for i in range(len(network.stages)):
         x = network.run(x, i, i + 1)
@@ -75,6 +75,13 @@ def check_taps(case, network, given):
         assert not torch.allclose(first, second, rtol=1e-3), network.stage_names[i]
     for kept, copy in outputs:
         assert torch.equal(kept, copy)
+    for start in (0, len(network.stages) // 2):
+        shown = {}
+        network.watch = lambda i, y: shown.__setitem__(i, y.clone())  # noqa: B023
+        network.run(outputs[start - 1][0] if start else given, start)
+        network.watch = None
+        assert list(shown) == list(range(start, len(network.stages)))
+        assert all(torch.equal(y, outputs[i][1]) for i, y in shown.items())
 
 
 @torch.no_grad()

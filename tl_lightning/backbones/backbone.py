@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,14 @@ class Stage:
         return any(name == p or name.startswith(p + ".") for p in self.prefixes)
 
 
-Between = Callable[[Any, Tensor, int, int], Tensor]  # (net, input, start, stop) to the output of stage stop-1
+Watcher = Callable[[int, Tensor], None]  # is shown the number of a stage and its output
+
+
+class Between(Protocol):
+    """Runs several stages at once, for less than one after another."""
+
+    def __call__(self, net: Any, x: Tensor, start: int, stop: int, watch: Watcher | None = None) -> Tensor:
+        """The output of stage stop-1 for that of stage start-1; `watch` is shown those of the stages in between."""
 
 
 @contextmanager
@@ -65,8 +72,8 @@ class Backbone(nn.Module):
     whose names are `source_classes`: no part of the parameters, kept because it says what the features meant.
     `pretrained` is False where the weights are random; `gentle` is True where photographs taught them what high rates
     would destroy, which drawn images do not. `save`, if given, writes what the library needs to build the network again
-    into a folder. `between`, if given, runs several stages at once, for less than one after another. `watch`, if set,
-    is shown the output of every stage that is run.
+    into a folder. `between`, if given, runs several stages at once. `watch`, if set, is shown the output of every stage
+    that is run.
     """
 
     source_head: nn.Module | None
@@ -94,7 +101,7 @@ class Backbone(nn.Module):
         self.scaled = True  # taps to unit root mean square
         self.source_classes = tuple(source_classes)
         self.save, self.between = save, between
-        self.watch: Callable[[int, Tensor], None] | None = None
+        self.watch: Watcher | None = None
         self.__dict__["source_head"] = source_head  # past nn.Module, which would register its parameters
 
     @property
@@ -110,12 +117,18 @@ class Backbone(nn.Module):
 
     def run(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run stages start..stop-1 (default: to the end) on the output of stage start-1, or on what a net is fed."""
-        if self.between is not None and self.watch is None:
-            return self.between(self.net, x, start, len(self.stages) if stop is None else stop)
-        for i, stage in list(enumerate(self.stages))[start:stop]:
-            x = stage.run(self.net, x)
-            if self.watch is not None:
-                self.watch(i, x)
+        return self._run(x, start, len(self.stages) if stop is None else stop, self.watch)
+
+    def _run(self, x: Tensor, start: int, stop: int, watch: Watcher | None) -> Tensor:
+        if self.between is not None and start < stop:
+            x = self.between(self.net, x, start, stop, watch)
+            if watch is not None:
+                watch(stop - 1, x)
+            return x
+        for i in range(start, stop):
+            x = self.stages[i].run(self.net, x)
+            if watch is not None:
+                watch(i, x)
         return x
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
@@ -126,11 +139,15 @@ class Backbone(nn.Module):
             return self.run(x, start)
         if start:
             raise ValueError("the features are taken from stages that lie below the start")
-        parts = []
-        for i in range(len(self.stages)):
-            x = self.run(x, i, i + 1)
+        parts: list[Tensor] = []
+
+        def keep(i: int, output: Tensor) -> None:
+            if self.watch is not None:
+                self.watch(i, output)
             if i in self.taps:
-                parts.append(rms_normalise(self.tap(x)) if self.scaled else self.tap(x))
+                parts.append(rms_normalise(self.tap(output)) if self.scaled else self.tap(output))
+
+        self._run(x, 0, len(self.stages), keep)
         return torch.cat(parts, 1)
 
     def below(self, images: Tensor, boundary: int) -> Tensor:

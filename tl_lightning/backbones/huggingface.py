@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Between, Stage, evaluating, one
+from tl_lightning.backbones.backbone import Backbone, Between, Stage, Watcher, evaluating, one
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 
@@ -181,23 +181,26 @@ def _call(net: Any, tokens: Tensor) -> Tensor:
 def _between(layers: Sequence[str], wrap: int, pooling: str) -> Between:
     """Runs stages, of which 0 are the embeddings and i is layer i - 1; the last one pools, too."""
 
-    def run(net: Any, x: Tensor, start: int, stop: int) -> Tensor:
-        if start == stop:
-            return x
-        last = stop > len(layers)
+    def run(net: Any, x: Tensor, start: int, stop: int, watch: Watcher | None = None) -> Tensor:
+        last, mask = stop > len(layers), x[..., 2] if start == 0 else x[..., -1].long()
         leave = None if last else layers[stop - 1]
+        shown = {layers[i]: partial(_tell, watch, i, mask) for i in range(start, stop - 1)} if watch else {}
         if start == 0:
-            hidden, mask = replay.stretch(net, lambda: _call(net, x), {}, None, leave), x[..., 2]
+            hidden = replay.stretch(net, lambda: _call(net, x), {}, None, leave, shown)
         else:
-            mask, inside = x[..., -1].long(), x[..., :-1]
+            inside = x[..., :-1]
             tokens = torch.stack([torch.ones_like(mask), torch.zeros_like(mask), mask], -1)
             value = (inside, *(None for _ in range(wrap - 1))) if wrap else inside
             skipped = dict.fromkeys(layers[: start - 1], value)
-            hidden = replay.stretch(net, lambda: _call(net, tokens), skipped, (layers[start - 1], inside), leave)
+            hidden = replay.stretch(net, lambda: _call(net, tokens), skipped, (layers[start - 1], inside), leave, shown)
         kept = _with_mask(hidden, mask)
         return pool(kept, pooling) if last else kept
 
     return run
+
+
+def _tell(watch: Watcher, stage: int, mask: Tensor, hidden: Tensor) -> None:
+    watch(stage, _with_mask(hidden, mask))
 
 
 def _with_mask(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -34,13 +34,16 @@ def stretch(
     skipped: Mapping[str, Any],
     enter: tuple[str, Tensor] | None,
     leave: str | None,
+    shown: Mapping[str, Callable[[Any], None]] | None = None,
 ) -> Any:
     """What `call`, a forward pass of `net`, gives with some of its modules replaced.
 
     `skipped`: what modules give without being run. `enter`: the module whose first argument is replaced. `leave`: the
-    module whose first argument is the result; None: the pass goes on to its end.
+    module whose first argument is the result; None: the pass goes on to its end. `shown`: who is shown the first
+    argument of a module that is run.
     """
     replaced: dict[str, Forward] = {name: _constant(value) for name, value in skipped.items()}
+    replaced |= {name: _shown(net.get_submodule(name), see) for name, see in (shown or {}).items()}
     if enter is not None:
         replaced[enter[0]] = _given(net.get_submodule(enter[0]), enter[1])
     if leave is not None:
@@ -83,8 +86,22 @@ def _given(module: nn.Module, x: Tensor) -> Forward:
     return forward
 
 
-def _leave(first: Any = None, *args: Any, **kwargs: Any) -> Any:
-    raise _Left(kwargs.get("hidden_states") if first is None else first)
+def _shown(module: nn.Module, see: Callable[[Any], None]) -> Forward:
+    run = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        see(_first(args, kwargs))
+        return run(*args, **kwargs)
+
+    return forward
+
+
+def _leave(*args: Any, **kwargs: Any) -> Any:
+    raise _Left(_first(args, kwargs))
+
+
+def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return args[0] if args else kwargs["hidden_states"]
 
 
 class Calls:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Between, Stage, evaluating, one
+from tl_lightning.backbones.backbone import Backbone, Between, Stage, Watcher, evaluating, one
 from tl_lightning.backbones.folding import holds
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
@@ -172,12 +172,11 @@ def _begins(calls: replay.Calls, name: str) -> bool:
 
 
 def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int) -> Between:
-    def run(net: Any, x: Tensor, start: int, stop: int) -> Tensor:
-        if start == stop:
-            return x
+    def run(net: Any, x: Tensor, start: int, stop: int, watch: Watcher | None = None) -> Tensor:
         enter, leave = bounds[start], bounds[stop]
+        shown = {str(bounds[i + 1]): partial(watch, i) for i in range(start, stop - 1)} if watch else {}
         if enter is None:
-            found: Tensor = replay.stretch(net, lambda: net(x), {}, None, leave)
+            found: Tensor = replay.stretch(net, lambda: net(x), {}, None, leave, shown)
             return found
 
         def like(tensor: Tensor) -> Tensor:
@@ -185,7 +184,7 @@ def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str
 
         skipped = {n: replay.mapped(outputs[n], like) for n in order[: order.index(enter)]}
         blank = x.new_zeros(1, 3, size, size)
-        found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave)
+        found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave, shown)
         return found
 
     return run

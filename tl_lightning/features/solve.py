@@ -54,8 +54,9 @@ def solve(rows: np.ndarray, labels: np.ndarray, classes: int, class_weights: Ten
 def logistic(reduced: Reduced, y: Tensor, w: Tensor, penalty: float, start: Tensor) -> tuple[Tensor, Tensor, int]:
     """(coefficients (r, C), bias (C,), steps) of penalised multinomial logistic regression by L-BFGS from `start`."""
     # along the principal axes the Hessian is nearly diagonal: divided by its root, all directions are about as steep
-    unit = torch.cat([_CURVATURE * reduced.s + penalty, _CURVATURE * w.sum()[None]]).rsqrt()[:, None]
-    theta = (torch.cat([start, torch.zeros(1, start.shape[1], dtype=start.dtype)]) / unit).requires_grad_()
+    unit = torch.cat([_CURVATURE * reduced.s + penalty, _CURVATURE * w.sum()[None]]).rsqrt()
+    # classes first: the gradient of few classes times many features is ten times as fast as the other way round
+    theta = (torch.cat([start.T, start.new_zeros(start.shape[1], 1)], 1) / unit).requires_grad_()
     optimizer = torch.optim.LBFGS(
         [theta],
         max_iter=500,
@@ -68,17 +69,17 @@ def logistic(reduced: Reduced, y: Tensor, w: Tensor, penalty: float, start: Tens
     def closure() -> Tensor:
         optimizer.zero_grad()
         coefficients = unit * theta
-        logits = reduced.z @ coefficients[:-1] + coefficients[-1]
+        logits = (coefficients[:, :-1] @ reduced.z.T + coefficients[:, -1:]).T
         if y.ndim == 2:
             losses = F.binary_cross_entropy_with_logits(logits, y.double(), reduction="none").sum(1)
         else:
             losses = F.cross_entropy(logits, y, reduction="none")
-        loss = w @ losses + penalty / 2 * coefficients[:-1].square().sum()
+        loss = w @ losses + penalty / 2 * coefficients[:, :-1].square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = (unit * theta).detach()
+    found = (unit * theta).detach().T
     return found[:-1], found[-1], int(optimizer.state[theta]["n_iter"])
 
 
