@@ -37,6 +37,8 @@ METHODS = {name: (f"strategy={name}",) for name in STRATEGIES} | {
     "co_tuning_flat": (*FLAT, "regularizer=co_tuning", "regularizer.strength=1"),
     "co_tuning_sam": (*FLAT, "regularizer=co_tuning", "regularizer.strength=1", "optimizer=sam"),
     "flat_sam": (*FLAT, "optimizer=sam"),
+    "flat_taps": (*FLAT, "strategy.taps=true"),
+    "flat_taps_sam": (*FLAT, "strategy.taps=true", "optimizer=sam"),
     "lwf": ("strategy=finetune_all", "regularizer=lwf"),
 }
 FASTAI = "fastai fine_tune"
@@ -185,24 +187,31 @@ def tables(scores: Scores) -> str:
 
 
 def picture(scores: Scores, path: Path) -> None:
-    """All means with their intervals, a panel for each cell."""
+    """Means with their intervals against images per class, a panel for each data set and weights."""
     from matplotlib.figure import Figure
 
     found = by_cell(scores)
     methods = list(dict.fromkeys(m for row in found.values() for m in row))
-    across = 4
-    figure = Figure(figsize=(13, 0.32 * len(methods) * -(-len(found) // across) + 1.5), dpi=110, layout="constrained")
-    panels = figure.subplots(-(-len(found) // across), across, squeeze=False, sharey=True).flat
-    for panel, (cell, row) in zip(panels, found.items(), strict=False):
-        for place, method in enumerate(m for m in methods if m in row):
-            middle, half = interval(row[method])
-            panel.errorbar(middle, methods.index(method), xerr=half, fmt="o", capsize=3, color=f"C{place % 10}")
-        panel.set_title(f"{cell} a class", fontsize=9)
-        panel.set_yticks(range(len(methods)), labels=methods, fontsize=8)
-        panel.grid(axis="x", alpha=0.3)
-    panels = figure.axes
-    panels[0].invert_yaxis()
-    figure.supxlabel("accuracy, per cent, with 95 % intervals over seeds", fontsize=9)
+    panels: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for cell, row in found.items():
+        name, _, size = cell.partition(" of ")[0].rpartition(" ")
+        panels.setdefault(name, {})[size] = row
+    figure = Figure(figsize=(13, 4 * -(-len(panels) // 3)), dpi=110, layout="constrained")
+    axes = figure.subplots(-(-len(panels) // 3), min(3, len(panels)), squeeze=False).flat
+    for axis, (name, rows) in zip(axes, panels.items(), strict=False):
+        sizes = sorted(rows, key=lambda size: float("inf") if size == "all" else int(size))
+        for number, method in enumerate(methods):
+            known = [(i, *interval(rows[s][method])) for i, s in enumerate(sizes) if method in rows[s]]
+            if known:
+                places, middles, halves = zip(*known, strict=True)
+                apart = [p + 0.06 * (number - len(methods) / 2) for p in places]  # intervals side by side
+                axis.errorbar(
+                    apart, middles, halves, fmt="o-", capsize=2, markersize=4, label=method, color=f"C{number}"
+                )
+        axis.set_xticks(range(len(sizes)), labels=sizes)
+        axis.set(title=name, xlabel="images per class", ylabel="accuracy, per cent")
+        axis.grid(alpha=0.3)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     figure.savefig(path)
 
 

@@ -49,4 +49,4 @@ def test_every_method_and_cell_is_a_run_that_can_be_composed(compare, tmp_path, 
             with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
                 compose("train", compare.words(cell, method, 0, tmp_path, "weights.safetensors"))
             found += 1
-    assert found == 8 * 14
+    assert found == 8 * 16
