@@ -31,7 +31,7 @@ class Forgetting(Callback):
     a classifier, how often it still says the same (`forgetting/agreement`), and by how much it differs
     (`forgetting/kl`). Features are taken from the validation pass itself; the original runs once. A warning is given,
     once, where a stage before the last has a similarity below `floor`: the last is there to change, those below it at
-    gentle rates keep 0.97 and more, and at ten times these rates 0.4 (docs/forgetting.md).
+    gentle rates keep 0.95 and more, and at ten times these rates 0.4 to 0.6 (docs/forgetting.md).
     """
 
     def __init__(self, *, images: int = 256, floor: float = 0.7) -> None:
