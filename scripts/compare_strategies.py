@@ -109,7 +109,9 @@ def score(cell: Cell, method: str, seed: int, options: argparse.Namespace) -> di
         cfg = compose("train", words(cell, ours, seed, options.data, options.weights))
     divided = {k: cfg.data[k] for k in ("val_fraction", "test_fraction", "max_per_class")}
     folder = image_folder.read(cfg.data.root, **divided, seed=seed)
-    cfg.trainer.max_epochs = options.epochs or epochs(sum(folder.counts("train")))
+    images = sum(folder.counts("train"))
+    cfg.data.batch_size = min(cfg.data.batch_size, images)
+    cfg.trainer.max_epochs = options.epochs or epochs(images)
     with tempfile.TemporaryDirectory() as scratch, open_dict(cfg):
         cfg.run_dir = scratch
         if method == FASTAI:
@@ -138,8 +140,9 @@ class Scores:
         with ProcessPoolExecutor(options.jobs, spawn) as pool:
             waiting = {pool.submit(score, *job, options): job for job in missing}
             for number, done in enumerate(as_completed(waiting), 1):
-                job = waiting[done]
-                name = key(*job, options.epochs)
+                name = key(*waiting[done], options.epochs)
+                if done.exception():  # now, and not when all others are done, whose scores would be lost
+                    pool.shutdown(cancel_futures=True)
                 self.known[name] = done.result()
                 print(f"{number}/{len(missing)} {name} {done.result()['accuracy']:.4f}", flush=True)
                 if self.path:
@@ -205,13 +208,13 @@ def picture(scores: Scores, path: Path) -> None:
             if known:
                 places, middles, halves = zip(*known, strict=True)
                 apart = [p + 0.06 * (number - len(methods) / 2) for p in places]  # intervals side by side
-                axis.errorbar(
-                    apart, middles, halves, fmt="o-", capsize=2, markersize=4, label=method, color=f"C{number}"
-                )
+                look = {"color": f"C{number % 10}", "marker": "os^"[number // 10], "markersize": 4}
+                axis.errorbar(apart, middles, halves, capsize=2, label=method, **look)
         axis.set_xticks(range(len(sizes)), labels=sizes)
         axis.set(title=name, xlabel="images per class", ylabel="accuracy, per cent")
         axis.grid(alpha=0.3)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    shown = {label: line for axis in figure.axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=5, fontsize=9)
     figure.savefig(path)
 
 

@@ -67,7 +67,7 @@ def check_frozen(case, network, x):
 @torch.no_grad()
 def check_taps(case, network, given):
     """No stage overwrites its input, every tap tells two inputs apart, and one pass shows what all stages give."""
-    x, outputs = given, []
+    x, outputs, untouched = given, [], given.clone()
     for i in range(len(network.stages)):
         x = network.run(x, i, i + 1)
         outputs.append((x, x.clone()))
@@ -75,6 +75,7 @@ def check_taps(case, network, given):
         assert not torch.allclose(first, second, rtol=1e-3), network.stage_names[i]
     for kept, copy in outputs:
         assert torch.equal(kept, copy)
+    assert torch.equal(given, untouched)
     for start in (0, len(network.stages) // 2):
         shown = {}
         network.watch = lambda i, y: shown.__setitem__(i, y.clone())  # noqa: B023

@@ -73,6 +73,21 @@ def test_the_meter_reads_what_the_networks_say(strategy, photos, tmp_path):
         assert (found[f"forgetting/drift/{name}"] > 0) is (module.plan.norm == "train")
 
 
+def test_a_sanity_check_is_no_measurement(photos, tmp_path):
+    """What a few batches before training say of the features is not what the whole split says of them."""
+    readings = []
+    for steps in (0, 1):
+        module, data = learner(photos, FinetuneTop(speed=1.0, stages=2), 1e-2)
+        meter = Forgetting()
+        meter.remember(module.backbone)
+        trainer = tiny_trainer(tmp_path / str(steps), 1, meter, num_sanity_val_steps=steps)
+        torch.manual_seed(5)
+        trainer.fit(module, datamodule=data)
+        readings.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("forgetting/")})
+    assert readings[0] == pytest.approx(readings[1], rel=1e-4)
+    assert readings[0][f"forgetting/shift/{STAGES[-1]}"] > 0
+
+
 def test_cached_rows_give_the_same_reading(photos, tmp_path):
     strategy = FinetuneTop(speed=1.0)
     *_, plain = fit(photos, tmp_path / "a", strategy, 1e-5)

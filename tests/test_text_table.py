@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.texts import write_texts
-from tl_lightning.data import table, text_table
+from tl_lightning.data import splits, table, text_table
 from tl_lightning.errors import UserError
 
 ROWS = [(f"text number {i}, with a comma", ("a", "b")[i % 2]) for i in range(20)]
@@ -42,6 +42,32 @@ def test_a_quotation_mark_may_be_only_that(tmp_path):
     quoted = 'label,text\na,"two\nlines, one ""cell"""\nb,c\n'
     (tmp_path / "y.csv").write_text(quoted)
     assert table.read(tmp_path / "y.csv").rows == [["a", 'two\nlines, one "cell"'], ["b", "c"]]
+
+
+def test_quotation_marks_that_do_not_pair(tmp_path, caplog):
+    """Where lines are not whole without them: read as they are within a line, refused where a cell would go on."""
+    (tmp_path / "x.csv").write_text('label,text\na,"x, y"\nb,"so" he said\na,c\n')
+    assert table.read(tmp_path / "x.csv").rows == [["a", "x, y"], ["b", "so he said"], ["a", "c"]]
+    assert "quotation marks do not pair in some lines" in caplog.text
+    (tmp_path / "y.csv").write_text('label,text\na,"x, y"\nb,"oops\n' + "a,c\n" * 100)
+    with pytest.raises(UserError, match="do not pair, in line 3 or before"):
+        table.read(tmp_path / "y.csv")
+
+
+def test_only_ends_of_lines_end_lines(tmp_path):
+    text = "one\u2028two\x85three"
+    (tmp_path / "x.tsv").write_text(f'label\ttext\na\t{text}\nb\t"well\r\n', encoding="utf-8", newline="")
+    assert table.read(tmp_path / "x.tsv").rows == [["a", text], ["b", '"well']]
+    (tmp_path / "x.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert table.read(tmp_path / "x.jsonl").rows == [[text]]
+
+
+def test_lists_are_several_classes(tmp_path):
+    records = [{"label": ["a", "b"][: i % 3], "text": t} for i, (t, _) in enumerate(ROWS)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert text_table.read(str(tmp_path / "x.jsonl"), separator="|").classes == ("a", "b")
+    with pytest.raises(UserError, match=r"holds lists there: data.separator='\|'"):
+        text_table.read(str(tmp_path / "x.jsonl"))
 
 
 def test_encodings_and_nuls(tmp_path, caplog):
@@ -112,8 +138,14 @@ def test_what_cannot_be_trained_on_is_refused(name, tmp_path):
 
 def test_files_that_are_none(tmp_path):
     (tmp_path / "empty.csv").touch()
+    (tmp_path / "blank.csv").write_bytes(b"\xef\xbb\xbf\n\n")
     (tmp_path / "x.docx").write_text("hello")
-    for name, said in (("empty.csv", "is empty"), ("x.docx", "use one of .csv"), ("none.csv", "does not exist")):
+    for name, said in (
+        ("empty.csv", "is empty"),
+        ("blank.csv", "is empty"),
+        ("x.docx", "use one of .csv"),
+        ("none.csv", "does not exist"),
+    ):
         with pytest.raises(UserError, match=said):
             text_table.read(str(tmp_path / name))
 
@@ -121,6 +153,29 @@ def test_files_that_are_none(tmp_path):
 def test_numbers_as_classes(tmp_path):
     assert text_table.read(str(write_texts(tmp_path / "x.csv", [(t, f"{i % 3}.0") for i, (t, _) in enumerate(ROWS)]))
                            ).classes == ("0", "1", "2")  # fmt: skip
+
+
+def test_names_of_digits_stay_apart(tmp_path):
+    names = ["01", "1", "1_1", "11", "1e0", "9007199254740993", "9007199254740992"]
+    rows = [(f"text {i}", names[i % 7]) for i in range(35)]
+    assert text_table.read(str(write_texts(tmp_path / "x.csv", rows))).classes == tuple(sorted(names))
+
+
+def test_texts_of_several_classes_are_split_by_their_share(tmp_path):
+    random = np.random.default_rng(0)
+    sets = [";".join(f"c{k}" for k in random.permutation(12)[:4]) for _ in range(200)]  # nearly all different
+    rows = [(f"text {i}", s) for i, s in enumerate([*sets, "rare;c0"])]
+    found = text_table.read(str(write_texts(tmp_path / "x.csv", rows)), separator=";")
+    assert found.classes[-1] == "rare"
+    assert 34 <= len(found.split("val")) <= 40
+    assert all(found.counts("train"))
+
+
+def test_few_shot_of_a_written_split(tmp_path):
+    file = str(write_texts(tmp_path / "x.csv", ROWS))
+    splits.write(text_table.read(file).items, tmp_path / "s.csv")
+    found = text_table.read(file, splits_file=str(tmp_path / "s.csv"), max_per_class=2)
+    assert found.counts("train") == [2, 2]
 
 
 def test_split_is_stratified_and_repeats(tmp_path):
@@ -146,8 +201,6 @@ def test_copies_stay_in_one_split(tmp_path, caplog):
 
 
 def test_a_written_split_is_kept_and_another_file_is_not_taken_for_it(tmp_path, caplog):
-    from tl_lightning.data import splits
-
     file = write_texts(tmp_path / "x.csv", ROWS)
     found = text_table.read(str(file), seed=3)
     splits.write(found.items, tmp_path / "splits.csv")

@@ -67,8 +67,15 @@ def test_preprocessing_is_timms():
 )
 def test_what_cannot_be_had_is_refused_at_once(name, options, said, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(hub, "kept", lambda repo, files: None)
+    monkeypatch.setattr(hub.socket, "create_connection", _unreachable)
     with pytest.raises(UserError, match=said):
         backbone(name, **options)
+
+
+def _unreachable(*to):
+    raise OSError("no way")
 
 
 def test_without_timm_the_command_that_installs_it_is_said(monkeypatch):

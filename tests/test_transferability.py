@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
+from tl_lightning.errors import UserError
 from tl_lightning.transferability import evidence, forgetting, ridge, scores, source
 from tl_lightning.transferability.drift import symmetric_kl
 
@@ -40,6 +41,13 @@ def test_leaving_one_out_in_closed_form_equals_as_many_refits(d):
 
     step = 10 ** (8 / 24)  # to the neighbouring penalties
     assert error(fit.penalty) <= min(error(fit.penalty * step), error(fit.penalty / step))
+
+
+@pytest.mark.parametrize("rows", [np.ones((5, 8)), np.ones((50, 8)), np.array([[0.0, np.nan]] * 9), [[0.0], [np.inf]]])
+def test_features_that_tell_nothing_are_refused(rows):
+    rows = np.asarray(rows, np.float32)
+    with pytest.raises(UserError, match="not finite, or are the same for every sample"):
+        ridge.leave_one_out(rows, np.arange(len(rows)) % 2, 2)
 
 
 def test_leaving_one_out_with_weights_equals_weighted_refits():

@@ -76,6 +76,6 @@ def tiny_trainer(folder, epochs, *callbacks, **options):
     keep = ModelCheckpoint(folder / "checkpoints", save_last=True, save_on_train_epoch_end=True, save_top_k=0)
     return L.Trainer(
         accelerator="cpu", max_epochs=epochs, callbacks=[Phases(0), keep, *callbacks], logger=False,
-        num_sanity_val_steps=0, use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
-        gradient_clip_val=1.0, log_every_n_steps=1, **options,
+        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
+        gradient_clip_val=1.0, log_every_n_steps=1, **{"num_sanity_val_steps": 0, **options},
     )  # fmt: skip

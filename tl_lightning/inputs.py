@@ -110,6 +110,8 @@ class TextInput:
                 *texts[i], truncation=True, max_length=self.length, add_special_tokens=True, return_token_type_ids=True
             )
             ids[i], kinds[i] = cut["input_ids"], cut["token_type_ids"]
+            if len(ids[i]) > self.length:
+                raise UserError(f"backbone.length={self.length} leaves no room for words: take more")
         rows = [np.array([a or [0], b or [0]], np.int32).T for a, b in zip(ids, kinds, strict=True)]
         return rows, len(long)
 

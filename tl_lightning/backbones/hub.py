@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from tl_lightning.errors import UserError
 
-_HOST, _SECONDS = "huggingface.co", 3.0
+_SECONDS = 3.0
 
 
 def installed(package: str, extra: str) -> None:
@@ -31,7 +33,7 @@ def kept(repo: str, files: tuple[str, ...]) -> str | None:
 def fetch(repo: str, files: tuple[str, ...], instead: str) -> str:
     """Path of the first of these files that there is, from the cache or downloaded; UserError if it cannot be had."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     if path := kept(repo, files):
         return path
@@ -39,21 +41,30 @@ def fetch(repo: str, files: tuple[str, ...], instead: str) -> str:
     for file in files:
         try:
             return str(hf_hub_download(repo, file))
-        except EntryNotFoundError:
-            continue
         except Exception as error:  # the client raises many kinds
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                continue
             raise UserError(f"{repo} cannot be downloaded ({error}). {instead}") from error
     raise UserError(f"{repo} on the hub has none of {', '.join(files)}. {instead}")
 
 
 def reach(repo: str, instead: str) -> None:
-    """UserError unless the hub can be reached, which is tried for 3 seconds: its own client tries for a minute."""
+    """UserError unless the hub can be reached, which is tried for 3 seconds: its own client tries for a minute.
+
+    Where `HF_ENDPOINT` names another hub, that one is tried; behind a proxy none is, only the client knows the way.
+    """
+    from huggingface_hub import constants
+
+    hub = urlsplit(constants.ENDPOINT)
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         why = "HF_HUB_OFFLINE is set"
+    elif hub.scheme in getproxies():
+        return
     else:
         try:
-            socket.create_connection((_HOST, 443), _SECONDS).close()
+            port = hub.port or (80 if hub.scheme == "http" else 443)
+            socket.create_connection((hub.hostname or "", port), _SECONDS).close()
             return
         except OSError as error:
-            why = f"{_HOST} cannot be reached: {error}"
+            why = f"{hub.hostname} cannot be reached: {error}"
     raise UserError(f"{repo} is not on this machine, and {why}. {instead}")

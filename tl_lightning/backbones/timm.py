@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ from tl_lightning.backbones.backbone import Backbone, Between, Stage, Watcher, e
 from tl_lightning.backbones.folding import holds
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
+
+log = logging.getLogger(__name__)
 
 _MOST_STAGES = 6  # a list of blocks longer than this is cut into quarters
 _LISTS = ("stages", "blocks", "layers", "levels")
@@ -103,6 +106,8 @@ def _input(cfg: dict[str, Any], image_size: int | None) -> ImageInput:
     (_, height, width), test = cfg["input_size"], cfg.get("test_input_size")
     if height != width:
         raise UserError(f"images of {width} x {height} pixels are not square: take another network")
+    if (mode := cfg.get("crop_mode") or "center") != "center":
+        log.info(f"image     these weights were tried with crop_mode={mode}, here the centre of an image is cut out")
     size = image_size or height
     eval_size = image_size or (test[1] if test else height)
     share = (cfg.get("test_crop_pct") if test else None) or cfg.get("crop_pct") or 0.875
@@ -172,6 +177,8 @@ def _begins(calls: replay.Calls, name: str) -> bool:
 
 
 def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int) -> Between:
+    placed: dict[tuple[torch.device, torch.dtype], dict[str, Any]] = {}  # what skipped modules give, where it is needed
+
     def run(net: Any, x: Tensor, start: int, stop: int, watch: Watcher | None = None) -> Tensor:
         enter, leave = bounds[start], bounds[stop]
         shown = {str(bounds[i + 1]): partial(watch, i) for i in range(start, stop - 1)} if watch else {}
@@ -182,7 +189,11 @@ def _between(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str
         def like(tensor: Tensor) -> Tensor:
             return tensor.to(x.device, x.dtype if tensor.is_floating_point() else None)
 
-        skipped = {n: replay.mapped(outputs[n], like) for n in order[: order.index(enter)]}
+        known = placed.setdefault((x.device, x.dtype), {})
+        for name in order[: order.index(enter)]:
+            if name not in known:
+                known[name] = replay.mapped(outputs[name], like)
+        skipped = {name: known[name] for name in order[: order.index(enter)]}
         blank = x.new_zeros(1, 3, size, size)
         found = replay.stretch(net, lambda: net(blank), skipped, (enter, x), leave, shown)
         return found

@@ -54,7 +54,7 @@ class Forgetting(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Look at the stages' outputs for some of the batch's images, evenly over the split."""
-        if self.source is None:
+        if self.source is None or trainer.sanity_checking:
             return
         module, entered = learner(pl_module), batch[0]
         if batch_idx == 0:

@@ -57,8 +57,8 @@ def read(
     else:
         items = _checked(folder, layout.find(folder), on_error)
         items = _divided(items, val_fraction, test_fraction, seed)
-        if max_per_class is not None:
-            items = splits.few_shot(items, max_per_class, seed)
+    if max_per_class is not None:
+        items = splits.few_shot(items, max_per_class, seed)
     classes = tuple(sorted({i.label for i in items}))
     found = ImageFolder(folder, tuple(items), classes)
     _refuse_unusable(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +25,19 @@ class Item:
     skipped: str = ""
 
 
-def stratified(items: Sequence[Item], fraction: float, into: str, seed: int) -> list[Item]:
+def stratified(
+    items: Sequence[Item], fraction: float, into: str, seed: int, strata: Mapping[str, str] | None = None
+) -> list[Item]:
     """Move `fraction` of each class's train items to the split `into`: at least one where a class has two.
 
-    A class's draw depends on its own files and the seed alone.
+    A class's draw depends on its own files and the seed alone. `strata`, by path, stand for the classes if given.
     """
+    strata = strata or {i.path: i.label for i in items}
     moved: set[str] = set()
-    for label in sorted({i.label for i in items}):
-        paths = sorted(i.path for i in items if i.label == label and i.split == "train")
+    for stratum in sorted({strata[i.path] for i in items}):
+        paths = sorted(i.path for i in items if strata[i.path] == stratum and i.split == "train")
         count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
-        moved.update(_draw(paths, count, label, seed))
+        moved.update(_draw(paths, count, stratum, seed))
     return [Item(i.path, i.label, into, i.skipped) if i.path in moved else i for i in items]
 
 

@@ -22,11 +22,15 @@ csv.field_size_limit(2**31 - 1)  # the default refuses a text of 128 KB
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under named columns; every cell is a string, empty where there is nothing."""
+    """Rows of cells under named columns; every cell is a string, empty where there is nothing.
+
+    `lists`: columns in which some cells were lists, whose parts are joined by a bar.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: list[list[str]]
+    lists: frozenset[str] = frozenset()
 
     def column(self, name: str, key: str) -> list[str]:
         """A column's cells; UserError that names the columns there are. `key`: the option that named it."""
@@ -86,7 +90,9 @@ def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Tabl
         delimiter = (fitting or sorted(_DELIMITERS, key=lambda d: -len(heads[d])))[0]
     elif len(delimiter) != 1:
         raise UserError(f"data.delimiter={delimiter} must be one character")
-    rows = _records(text, delimiter)
+    rows = _records(text, delimiter, path)
+    if not rows:
+        raise UserError(f"data.file={path} is empty")
     columns, body = tuple(c.strip() for c in rows[0]), rows[1:]
     if missing := [w for w in wanted if w not in columns]:
         better = next((d for d in _DELIMITERS if set(wanted) <= set(first.rstrip("\r").split(d))), None)
@@ -100,23 +106,36 @@ def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Tabl
     return Table(path, columns, body)
 
 
-def _records(text: str, delimiter: str) -> list[list[str]]:
+def _records(text: str, delimiter: str, path: Path) -> list[list[str]]:
     """Cells of every record. Quotation marks that do not pair, in lines that are whole without them, are letters."""
-
-    def parsed(strict: bool) -> list[list[str]]:
-        source = io.StringIO(text, newline="")
-        return [row for row in csv.reader(source, delimiter=delimiter, strict=strict) if row]
-
     try:
-        return parsed(strict=True)
+        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
     except csv.Error:
-        lines = [line.split(delimiter) for line in text.splitlines() if line]
-        return lines if len({len(line) for line in lines}) == 1 else parsed(strict=False)
+        pass
+    plain = [line.split(delimiter) for line in _lines(text) if line]
+    if len({len(line) for line in plain}) == 1:
+        return plain
+    rows, begun, reader = [], 1, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for row in reader:
+        if reader.line_num > begun:  # who knows how far the text goes on
+            raise UserError(
+                f"data.file={path}: quotation marks do not pair, in line {begun} or before: inside of quotation marks "
+                'write them twice ("")'
+            )
+        rows += [row] if row else []
+        begun = reader.line_num + 1
+    log.warning(f"{path}: quotation marks do not pair in some lines, which are read as they are")
+    return rows
+
+
+def _lines(text: str) -> list[str]:
+    """Lines by their ends alone; `str.splitlines` cuts at other marks, too, which may stand in a text."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _json_lines(path: Path) -> Table:
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_lines(_text(path)), 1):
         if line.strip():
             try:
                 record = json.loads(line)
@@ -126,7 +145,8 @@ def _json_lines(path: Path) -> Table:
                 raise UserError(f"data.file={path}: line {number} is no JSON object")
             records.append(record)
     columns = tuple(dict.fromkeys(key for record in records for key in record))
-    return Table(path, columns, [[_cell(record.get(c)) for c in columns] for record in records])
+    lists = frozenset(c for c in columns if any(isinstance(r.get(c), list) for r in records))
+    return Table(path, columns, [[_cell(record.get(c)) for c in columns] for record in records], lists)
 
 
 def _parquet(path: Path) -> Table:
@@ -138,11 +158,13 @@ def _parquet(path: Path) -> Table:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:
         raise UserError(f"data.file={path} cannot be read: {error}") from error
-    cells = [[_cell(v) for v in table.column(i).to_pylist()] for i in range(table.num_columns)]
-    return Table(path, tuple(table.column_names), [list(row) for row in zip(*cells, strict=True)])
+    columns, names = [c.to_pylist() for c in table.columns], tuple(table.column_names)
+    lists = frozenset(n for n, c in zip(names, columns, strict=True) if any(isinstance(v, list) for v in c))
+    return Table(path, names, [[_cell(v) for v in row] for row in zip(*columns, strict=True)], lists)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, list):
-        return "|".join(map(str, value))
-    return "" if value is None else str(value).replace("\0", "")
+        return "|".join(map(_cell, value))
+    whole = "" if value is None else str(value).replace("\0", "")
+    return whole.encode("utf-8", "replace").decode()  # half of a surrogate pair is no character

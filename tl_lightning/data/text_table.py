@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 # Looked for, in this order and in any case, where no column is named.
 TEXTS = ("text", "sentence", "content", "message", "review", "body", "sms", "tweet", "comment", "document")
 LABELS = ("label", "class", "category", "target", "sentiment", "labels", "y")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_OFTEN = 10  # texts of the same set of classes, from which on they are drawn by themselves
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,17 @@ def read(
     log.info(f"columns   {' and '.join(named)} for the text, {label} for the label")
     texts = list(zip(*(found.column(name, "data.text") for name in named), strict=True))
     cells = found.column(label, "data.label")
+    if label in found.lists and separator != "|":
+        raise UserError(
+            f"data.label={label}: {path} holds lists there: data.separator='|' takes them as several classes"
+        )
     labels = [separator.join(several(c, separator)) for c in cells] if separator else _classes(cells, label, path)
     items, by_path = _items(texts, labels, may_lack=bool(separator))
     if splits_file:
         items = splits.read(Path(splits_file), exists=by_path.__contains__, among="data.file")
     else:
-        items = _divided(items, by_path, val_fraction, test_fraction, seed)
-        items = splits.few_shot(items, max_per_class, seed) if max_per_class is not None else items
+        items = _divided(items, by_path, val_fraction, test_fraction, seed, separator)
+    items = splits.few_shot(items, max_per_class, seed) if max_per_class is not None else items
     _report(items, by_path)
     used = {i.label for i in items if not i.skipped}
     classes = {c for cell in used for c in several(cell, separator)} if separator else used
@@ -96,15 +103,12 @@ def _guess(found: table.Table, names: Sequence[str], what: str, beside: str | No
 def _classes(cells: list[str], label: str, path: Path) -> list[str]:
     """Class names; whole numbers written as 1.0 become 1. UserError for measurements."""
     names = [c.strip() for c in cells]
-    try:
-        numbers = [float(n) for n in names if n]
-    except ValueError:
-        numbers = []
-    if numbers and all(n.is_integer() for n in numbers):
-        return [str(int(float(n))) if n else "" for n in names]
-    if numbers:
-        strange = next(n for n in names if n and not float(n).is_integer())
-        raise UserError(f"data.label={label}: {path} holds numbers there, like {strange}, and not names of classes")
+    if all(_NUMBER.fullmatch(n) for n in names if n):
+        if strange := [n for n in names if n and not float(n).is_integer()]:
+            raise UserError(
+                f"data.label={label}: {path} holds numbers there, like {strange[0]}, and no names of classes"
+            )
+        names = [re.sub(r"\.0*$", "", n) for n in names]
     different = len(set(names))
     if different > max(50, len(names) // 2):
         raise UserError(
@@ -129,7 +133,12 @@ def _items(
 
 
 def _divided(
-    items: list[Item], texts: dict[str, tuple[str, ...]], val_fraction: float, test_fraction: float, seed: int
+    items: list[Item],
+    texts: dict[str, tuple[str, ...]],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    separator: str | None,
 ) -> list[Item]:
     """Splits drawn among the first copies of each text, which later copies follow."""
     usable = [i for i in items if not i.skipped]
@@ -137,12 +146,28 @@ def _divided(
     for item in usable:
         first.setdefault(_same(texts[item.path]), item.path)
     alone = [i for i in usable if first[_same(texts[i.path])] == i.path]
-    if test_fraction:
-        alone = splits.stratified(alone, test_fraction, "test", seed)
-    alone = splits.stratified(alone, val_fraction / (1 - test_fraction), "val", seed)
-    where = {i.path: i.split for i in alone}
+    strata, first_of = _strata(alone, separator)
+    drawn = [i for i in alone if i.path not in first_of]
+    for into, fraction in (("test", test_fraction), ("val", val_fraction / (1 - test_fraction))):
+        drawn = splits.stratified(drawn, fraction, into, seed, strata) if fraction else drawn
+    where = {i.path: i.split for i in [*alone, *drawn]}
     placed = [Item(i.path, i.label, where[first[_same(texts[i.path])]]) for i in usable]
     return sorted([*placed, *(i for i in items if i.skipped)], key=lambda i: int(i.path.partition(":")[0]))
+
+
+def _strata(items: Sequence[Item], separator: str | None) -> tuple[dict[str, str], set[str]]:
+    """Among which texts, by path, each is drawn, and which stay where they are: of single classes none.
+
+    Of several classes, sets that are rare are drawn together, and the first text of each class is one to train on.
+    """
+    if not separator:
+        return {i.path: i.label for i in items}, set()
+    often = Counter(i.label for i in items)
+    first_of: dict[str, str] = {}
+    for item in items:
+        for name in several(item.label, separator):
+            first_of.setdefault(name, item.path)
+    return {i.path: i.label if often[i.label] >= _OFTEN else "" for i in items}, set(first_of.values())
 
 
 def _same(text: tuple[str, ...]) -> tuple[str, ...]:

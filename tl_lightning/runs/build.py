@@ -92,6 +92,8 @@ def build(cfg: DictConfig) -> Parts:
     plan = strategy.plan(backbone.stage_names)
     if not options.get("fast_dev_run"):
         plan.check_length(options["max_epochs"])
+    if backbone.taps and 0 < plan.boundary < len(plan.stages):
+        raise UserError("strategy.taps=true reads every stage, so all must learn or none: take strategy.decay above 0")
     if plan.solve:
         solve.linear_of(head)  # now rather than after the features are there
     regularizer: Regularizer | None = _made(cfg, "regularizer", backbone)

@@ -59,14 +59,16 @@ class Auto(Strategy):
 
     def advise(self, facts: Facts) -> Advice:
         """The strategy, its open values filled in, and why."""
+        noun = "texts" if facts.texts else "images"
         if not facts.gentle:
             known = "drawn images" if facts.pretrained else "nothing"
-            size = f"{facts.train_images} images of {facts.classes} classes"
-            return self._answer(self.unlike_any, size, f"the weights know {known}, which no photograph is like", facts)
+            size = f"{facts.train_images} {noun} of {facts.classes} classes"
+            like = "text" if facts.texts else "photograph"
+            return self._answer(self.unlike_any, size, f"the weights know {known}, which no {like} is like", facts)
         evidence = facts.measured()
         small, alike = evidence.per_class < self.few, evidence.lead > self.alike
         sizes = (self.small_different, self.small_alike), (self.large_different, self.large_alike)
-        noun, bound = "texts" if facts.texts else "images", "fewer than" if small else "no fewer than"
+        bound = "fewer than" if small else "no fewer than"
         size = f"{evidence.per_class:g} {noun} per class, {bound} {self.few:g}"
         if facts.texts:
             chosen = self.small_texts if small else self.large_texts

@@ -33,7 +33,7 @@ def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
     """Rows (N, D) centred, scaled and rotated to their principal axes; what never varies is left out.
 
     Scaled by the root of their deviations, half-way to unit variance: all the way blows up features that hardly ever
-    fire, which with few images are noise.
+    fire, which with few images are noise. UserError if no feature varies, or some are not finite.
     """
     n, d = rows.shape
     parts = [slice(a, min(a + _CHUNK, n)) for a in range(0, n, _CHUNK)]
@@ -44,10 +44,15 @@ def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
     mean = torch.stack([w[p] @ chunk(p) for p in parts]).sum(0) / w.sum()
     variance = torch.stack([w[p] @ (chunk(p) - mean) ** 2 for p in parts]).sum(0) / w.sum()
     varies = variance > torch.maximum(1e-12 * variance.max(), 1e-11 * mean**2)  # beyond rounding
+    if not (varies.any() and torch.isfinite(variance).all()):
+        raise UserError("features that are not finite, or are the same for every sample, cannot be fitted")
     scale = torch.where(varies, variance, torch.inf) ** -0.25  # 0 for what never varies
     root = w.sqrt()[:, None]
     if n > d:
-        gram = torch.stack([(a := root[p] * (chunk(p) - mean) * scale).T @ a for p in parts]).sum(0)
+        gram = mean.new_zeros(d, d)
+        for p in parts:
+            a = root[p] * (chunk(p) - mean) * scale
+            gram += a.T @ a
         s, axes = _eigh(gram)
     else:
         a = root * (chunk(slice(0, n)) - mean) * scale
@@ -97,8 +102,7 @@ def ridge(reduced: Reduced, onehot: Tensor, w: Tensor, several: bool = False) ->
         error = float((w[:, None] * residual**2).sum() / w.sum())
         if error < least:
             least, best = error, (penalty, beta, onehot - residual)
-    if best is None:
-        raise UserError("features that are not finite, or are the same for every sample, cannot be fitted")
+    assert best is not None  # `reduce` has refused what is not finite
     left_out = best[2]
     right = ((left_out > 0.5) == onehot.bool()).all(1) if several else left_out.argmax(1) == onehot.argmax(1)
     accuracy = float(right.double().mean())
