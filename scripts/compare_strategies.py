@@ -109,9 +109,7 @@ def score(cell: Cell, method: str, seed: int, options: argparse.Namespace) -> di
         cfg = compose("train", words(cell, ours, seed, options.data, options.weights))
     divided = {k: cfg.data[k] for k in ("val_fraction", "test_fraction", "max_per_class")}
     folder = image_folder.read(cfg.data.root, **divided, seed=seed)
-    images = sum(folder.counts("train"))
-    cfg.data.batch_size = min(cfg.data.batch_size, images)
-    cfg.trainer.max_epochs = options.epochs or epochs(images)
+    cfg.trainer.max_epochs = options.epochs or epochs(sum(folder.counts("train")))
     with tempfile.TemporaryDirectory() as scratch, open_dict(cfg):
         cfg.run_dir = scratch
         if method == FASTAI:

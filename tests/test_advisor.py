@@ -73,7 +73,7 @@ def test_co_tuning_is_proposed_where_few_images_meet_a_classifier():
         given = facts(per_class=per_class, last=0.7)
         given.evidence = replace(given.evidence, likeness=likeness)
         advice = auto().advise(given)
-        assert isinstance(advice.strategy, FinetuneAll)
+        assert advice.strategy == FinetuneAll(speed=0.1, decay=1.0, norm="eval", taps=True)
         assert ("regularizer=co_tuning" in advice.lines[-1]) is proposed
 
 

@@ -1,6 +1,7 @@
 """The command line as a user types it: true processes, their output, their exit code."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,9 +101,18 @@ def test_a_folder_of_any_name(photos, tmp_path):
 def test_a_refused_job_does_not_end_a_sweep(photos, tmp_path):
     result = tl("-m", *QUICK, f"data.root={photos}", "strategy=gradual_unfreeze,feature_extraction", cwd=tmp_path)
     assert result.returncode == 1
-    assert "max_epochs=1 is too short" in result.stderr.strip().splitlines()[-1]
+    assert result.stderr.strip().endswith("error: 1 of the sweep's runs could not be made: 0")
     assert "Traceback" not in result.stderr
+    assert "max_epochs=1 is too short" in next((tmp_path / "multirun").glob("*/*/0/train.log")).read_text()
+    assert "max_epochs=1 is too short" in result.stdout
     assert [p.parent.name for p in (tmp_path / "multirun").glob("*/*/*/metrics.json")] == ["1"]
+
+
+def test_a_sweep_of_which_some_jobs_are_refused_ends_with_its_table(photos, tmp_path):
+    result = tl("-m", *QUICK, f"data.root={photos}", "strategy=gradual_unfreeze,feature_extraction", "seed=0,1",
+                cwd=tmp_path)  # fmt: skip
+    assert result.stderr.strip().endswith("error: 2 of the sweep's runs could not be made: 0, 1")
+    assert re.search(r"seed\s+┃ accuracy", result.stdout)
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -112,7 +122,14 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "UserError" in result.stderr
 
 
+def test_stopped_before_it_trains(capsys):
+    with pytest.raises(SystemExit), cli.one_line_errors():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "stopped by hand\n"
+
+
 def test_arguments_and_choices():
+    assert cli.arguments(["resume=run", "data.file=y"]) == ["resume=run", "+data.file=y"]
     assert cli.arguments(["data.root=x"]) == ["data.root=x", "data=image_folder"]
     assert cli.arguments(["data.root=x", "data=digits"]) == ["data.root=x", "data=digits"]
     assert cli.arguments(["backbone=vgg16"]) == ["backbone=vgg16"]

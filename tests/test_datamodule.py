@@ -187,9 +187,11 @@ def test_mixing_gives_soft_labels_that_sum_to_one():
     assert transforms.mixing(Augment(), 3) is None
 
 
-def test_batch_larger_than_the_train_set(uneven):
-    with pytest.raises(UserError, match=r"data.batch_size=33: there are 32 training images"):
-        tiny_data(uneven, batch_size=33)
+def test_batch_larger_than_the_train_set(uneven, caplog):
+    assert len(next(iter(tiny_data(uneven, batch_size=33).train_dataloader()))[0]) == 32
+    assert "data.batch_size=33: there are 32 training images, which make one batch" in caplog.text
+    with pytest.raises(UserError, match=r"data\.batch_size=0"):
+        tiny_data(uneven, batch_size=0)
     with pytest.raises(UserError, match=r"data\.sampler"):
         tiny_data(uneven, sampler="fair")
 

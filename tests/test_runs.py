@@ -130,6 +130,7 @@ def test_model_files_serve_plain_torchvision(finished):
     _, run = finished
     facts = json.loads((run / "model.json").read_text())
     state = load_file(run / "model.safetensors")
+    assert (run / "model.safetensors").stat().st_mode == (run / "splits.csv").stat().st_mode
     plain = mobilenet_v2()  # as the README does it
     plain.classifier[1] = torch.nn.Linear(1280, len(state["head.1.bias"]))
     state["classifier.1.weight"], state["classifier.1.bias"] = state.pop("head.1.weight"), state.pop("head.1.bias")

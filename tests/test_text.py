@@ -300,6 +300,13 @@ def test_folders_that_are_no_language_model_are_refused(tmp_path):
         backbone(str(tmp_path / "vit"), None)
 
 
+def test_weights_that_were_cut_off_are_named(model):
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(UserError, match=f"{model} cannot be loaded"):
+        backbone(str(model))
+
+
 def test_configurations_that_differ_in_what_does_not_matter(tmp_path):
     """Tuples asked for, and position numbers among the weights, as older releases wrote them."""
     save_language_model(tmp_path / "old", weights=True)
@@ -333,6 +340,7 @@ def test_segments_of_a_pair_reach_the_network():
 def test_bad_options_are_refused(model, configured, photos, tmp_path):
     for options, said in (
         ({"pooling": "sum"}, "pooling=sum is unknown"),
+        ({"dropout": 0.5}, "dropout=0.5 must be true or false"),
         ({"length": 1}, "length=1 must be"),
         ({"weights": "IMAGENET"}, "take DEFAULT, a local file, or null"),
     ):

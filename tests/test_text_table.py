@@ -54,6 +54,26 @@ def test_quotation_marks_that_do_not_pair(tmp_path, caplog):
         table.read(tmp_path / "y.csv")
 
 
+def test_a_cell_of_many_lines_holds_no_tabs(tmp_path):
+    """In files that never quote, one text may begin with a quotation mark and a later one end with it."""
+    lines = [f"{'ab'[i % 2]}\t" + '"' * (i == 3) + f"text {i}" + '"' * (i == 7) for i in range(10)]
+    (tmp_path / "x.tsv").write_text("\n".join(["label\ttext", *lines]))
+    assert table.read(tmp_path / "x.tsv").column("text", "")[3] == '"text 3'
+    (tmp_path / "y.tsv").write_text('label\ttext\na\t"two\nlines"\nb\tx\n')
+    assert table.read(tmp_path / "y.tsv").rows == [["a", "two\nlines"], ["b", "x"]]
+
+
+def test_what_spreadsheets_write(tmp_path):
+    (tmp_path / "mac.csv").write_bytes(b'label,text\ra,"x, y"\rb,z\r')
+    (tmp_path / "sep.csv").write_text("sep=;\nlabel;text\na;x, y\nb;z\n")
+    (tmp_path / "wide.csv").write_text('label,text,,\na,"x, y",,\nb,z,,\n')
+    for name in ("mac", "sep", "wide"):
+        found = table.read(tmp_path / f"{name}.csv")
+        assert (found.columns, found.rows) == (("label", "text"), [["a", "x, y"], ["b", "z"]]), name
+    (tmp_path / "nan.jsonl").write_text('{"label": NaN, "text": "x"}\n{"label": "a", "text": "\\ud800y"}\n')
+    assert table.read(tmp_path / "nan.jsonl").rows == [["", "x"], ["a", "?y"]]
+
+
 def test_only_ends_of_lines_end_lines(tmp_path):
     text = "one\u2028two\x85three"
     (tmp_path / "x.tsv").write_text(f'label\ttext\na\t{text}\nb\t"well\r\n', encoding="utf-8", newline="")
@@ -112,11 +132,13 @@ BAD = {
     "wrong delimiter": (
         ROWS,
         ("text", "label"),
-        {"delimiter": ";", "text": "text"},
-        "with data.delimiter=',' there is one",
+        {"delimiter": "semicolon", "text": "text"},
+        "with data.delimiter=comma there is one",
     ),
     "no delimiter": (ROWS, ("text", "label"), {"delimiter": "ab"}, "must be one character"),
     "three texts": (ROWS, ("text", "label"), {"text": ["a", "b", "c"]}, "one column, or two"),
+    "same": (ROWS, ("text", "label"), {"text": "label", "label": "label"}, "data.label=label is data.text"),
+    "half": (ROWS, ("text", "label"), {"val_fraction": "half"}, "are numbers.* half is none"),
     "twice": (ROWS, ("text", "text"), {}, "two columns 'text'"),
     "fractions": (ROWS, ("text", "label"), {"val_fraction": 1.5}, "val_fraction=1.5"),
     "lonely": ([("x", "c"), ("", "b"), *((t, "a") for t, _ in ROWS)], ("text", "label"), {"val_fraction": 0.5}, None),

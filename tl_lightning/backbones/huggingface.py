@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
@@ -38,6 +39,8 @@ def backbone(
     is neither here nor to be had.
     """
     hub.installed("transformers", "text")
+    if not isinstance(dropout, bool):
+        raise UserError(f"backbone.dropout={dropout} must be true or false")
     if pooling not in ("auto", *POOLINGS):
         raise UserError(f"backbone.pooling={pooling} is unknown: use auto, {', '.join(POOLINGS)}")
     if length is not None and (not isinstance(length, int) or length < 2):
@@ -131,7 +134,7 @@ def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool
             net = AutoModel.from_config(config, trust_remote_code=False)
         else:
             raise UserError(f"backbone.weights={weights}: of language models take DEFAULT, a local file, or null")
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{name} cannot be loaded: {pretrained.first_line(error)}") from error
     if getattr(net, "pooler", None) is not None:
         net.pooler = nn.Identity()  # of sentence pairs in pretraining; the new head reads the tokens

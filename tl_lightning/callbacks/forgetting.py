@@ -97,9 +97,10 @@ class Forgetting(Callback):
         worst = min(early, key=lambda name: early[name], default="")
         if worst and early[worst] < self.floor and not self._warned and trainer.is_global_zero:
             self._warned = True
+            holding = "l2_sp" if self.source.source_head is None else "lwf"
             log.warning(
                 f"features are being destroyed: those of {worst} have a similarity (CKA) of {early[worst]:.2f} with "
-                "what they were; lower optimizer.lr or strategy.speed, or hold on to them with regularizer=lwf"
+                f"what they were; lower optimizer.lr or strategy.speed, or hold on to them with regularizer={holding}"
             )
 
     @torch.no_grad()

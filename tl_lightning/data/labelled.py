@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from tl_lightning.data.sampling import EpochSampler, EvalBatches, balancing_weig
 from tl_lightning.data.splits import Item
 from tl_lightning.data.transforms import Augment
 from tl_lightning.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,11 @@ class LabelledData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         train = folder.size("train")
-        if not 1 <= batch_size <= train:
-            raise UserError(
-                f"data.batch_size={batch_size}: there are {train} training {folder.noun}, take at most that many"
-            )
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size} must be at least 1")
+        if batch_size > train:
+            log.warning(f"data.batch_size={batch_size}: there are {train} training {folder.noun}, which make one batch")
+            batch_size = train
         if sampler not in ("none", "balanced"):
             raise UserError(f"data.sampler={sampler} is unknown: use none or balanced")
         if sampler == "balanced" and class_weights == "auto":

@@ -65,6 +65,10 @@ def write(items: Sequence[Item], path: Path) -> None:
 
 def check_fractions(val: float, test: float, per_class: int | None, noun: str) -> None:
     """UserError unless the numbers that say how to divide leave something to train on."""
+    if strange := [n for n in (val, test, per_class or 0) if not isinstance(n, (int, float))]:
+        raise UserError(
+            f"data.val_fraction, data.test_fraction and data.max_per_class are numbers: {strange[0]} is none"
+        )
     if per_class is not None and per_class < 1:
         raise UserError(f"data.max_per_class={per_class} must be at least 1, or null for all")
     if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from tl_lightning.errors import UserError, nearest
 log = logging.getLogger(__name__)
 
 KINDS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
-_DELIMITERS = (",", "\t", ";", "|")
+NAMES = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}  # what shells and Hydra take for their own
+_DELIMITERS = tuple(NAMES.values())
 csv.field_size_limit(2**31 - 1)  # the default refuses a text of 128 KB
 
 
@@ -65,7 +67,10 @@ def read(path: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -
 
 
 def _text(path: Path) -> str:
-    """The file's characters, NULs left out, decoded as UTF-8, UTF-16 with its mark, or else Windows-1252."""
+    """The file's characters, NULs left out, decoded as UTF-8, UTF-16 with its mark, or else Windows-1252.
+
+    Lines end in a newline alone; `str.splitlines` would cut at other marks, too, which may stand in a text.
+    """
     raw = path.read_bytes()
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = raw.decode("utf-16", errors="replace")
@@ -78,42 +83,50 @@ def _text(path: Path) -> str:
     if nuls := text.count("\0"):
         log.warning(f"{path} holds {nuls} NUL characters, which are left out")
         text = text.replace("\0", "")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Table:
     text = _text(path)
-    first = text.partition("\n")[0]
+    if told := re.match(r"sep=(.)\n", text):  # a line for Excel alone
+        text, delimiter = text[told.end() :], delimiter or told[1]
+    first, delimiter = text.partition("\n")[0], NAMES.get(delimiter or "", delimiter)
     if delimiter is None:
-        heads = {d: next(csv.reader([first.rstrip("\r")], delimiter=d), []) for d in _DELIMITERS}
+        heads = {d: next(csv.reader([first], delimiter=d), []) for d in _DELIMITERS}
         fitting = [d for d in _DELIMITERS if wanted and set(wanted) <= set(heads[d])]
         delimiter = (fitting or sorted(_DELIMITERS, key=lambda d: -len(heads[d])))[0]
     elif len(delimiter) != 1:
-        raise UserError(f"data.delimiter={delimiter} must be one character")
+        raise UserError(f"data.delimiter={delimiter} must be one character, or {', '.join(NAMES)}")
     rows = _records(text, delimiter, path)
     if not rows:
         raise UserError(f"data.file={path} is empty")
+    width = max((i for i, c in enumerate(rows[0], 1) if c.strip()), default=0)  # spreadsheets add empty columns
+    if not any(cell.strip() for row in rows for cell in row[width:]):
+        rows = [row[:width] if len(row) > width else row for row in rows]
     columns, body = tuple(c.strip() for c in rows[0]), rows[1:]
     if missing := [w for w in wanted if w not in columns]:
-        better = next((d for d in _DELIMITERS if set(wanted) <= set(first.rstrip("\r").split(d))), None)
-        hint = f"; with data.delimiter='{better}' there is one" if better else ""
+        better = next((d for d in _DELIMITERS if set(wanted) <= set(first.split(d))), None)
+        hint = f"; with data.delimiter={_called(better)} there is one" if better else ""
         raise UserError(f"data.file={path} has no column '{missing[0]}': {nearest(missing[0], columns)}{hint}")
-    if wrong := [i for i, row in enumerate(body, 2) if len(row) != len(columns)]:
+    if wrong := [i for i, row in enumerate(body, 1) if len(row) != len(columns)]:
         raise UserError(
-            f"data.file={path}: record {wrong[0]} has {len(body[wrong[0] - 2])} cells, the first line has "
-            f"{len(columns)} ({', '.join(columns[:5])}): is data.delimiter='{delimiter}' right?"
+            f"data.file={path}: row {wrong[0]} below the first line has {len(body[wrong[0] - 1])} cells, that line has "
+            f"{len(columns)} ({', '.join(columns[:5])}): is data.delimiter={_called(delimiter)} right?"
         )
     return Table(path, columns, body)
 
 
 def _records(text: str, delimiter: str, path: Path) -> list[list[str]]:
     """Cells of every record. Quotation marks that do not pair, in lines that are whole without them, are letters."""
+    plain = [line.split(delimiter) for line in text.split("\n") if line]
+    whole = len({len(line) for line in plain}) == 1
     try:
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
+        if not (whole and delimiter == "\t" and len(rows) < len(plain)):  # no tab would be inside of so long a cell
+            return rows
     except csv.Error:
         pass
-    plain = [line.split(delimiter) for line in _lines(text) if line]
-    if len({len(line) for line in plain}) == 1:
+    if whole:
         return plain
     rows, begun, reader = [], 1, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     for row in reader:
@@ -128,14 +141,14 @@ def _records(text: str, delimiter: str, path: Path) -> list[list[str]]:
     return rows
 
 
-def _lines(text: str) -> list[str]:
-    """Lines by their ends alone; `str.splitlines` cuts at other marks, too, which may stand in a text."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+def _called(delimiter: str) -> str:
+    """How a delimiter is written on a command line."""
+    return next((name for name, mark in NAMES.items() if mark == delimiter), delimiter)
 
 
 def _json_lines(path: Path) -> Table:
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(_lines(_text(path)), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if line.strip():
             try:
                 record = json.loads(line)
@@ -166,5 +179,5 @@ def _parquet(path: Path) -> Table:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return "|".join(map(_cell, value))
-    whole = "" if value is None else str(value).replace("\0", "")
+    whole = "" if value is None or value != value else str(value).replace("\0", "")
     return whole.encode("utf-8", "replace").decode()  # half of a surrogate pair is no character

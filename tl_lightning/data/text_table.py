@@ -64,10 +64,13 @@ def read(
     named = [text] if isinstance(text, str) else list(text or [])
     if len(named) > 2:
         raise UserError(f"data.text={named}: name one column, or two for pairs of texts")
+    separator = table.NAMES.get(separator or "", separator)
     found = table.read(path, delimiter, [*named, *([label] if label else [])])
     label = label or _guess(found, LABELS, "label")
     named = named or [_guess(found, TEXTS, "text", beside=label)]
     log.info(f"columns   {' and '.join(named)} for the text, {label} for the label")
+    if label in named:
+        raise UserError(f"data.label={label} is data.text, too: name another column")
     texts = list(zip(*(found.column(name, "data.text") for name in named), strict=True))
     cells = found.column(label, "data.label")
     if label in found.lists and separator != "|":
@@ -75,6 +78,8 @@ def read(
             f"data.label={label}: {path} holds lists there: data.separator='|' takes them as several classes"
         )
     labels = [separator.join(several(c, separator)) for c in cells] if separator else _classes(cells, label, path)
+    if separator and not any(separator in c for c in cells):
+        log.warning(f"data.separator={separator} stands in no label: each text has one class")
     items, by_path = _items(texts, labels, may_lack=bool(separator))
     if splits_file:
         items = splits.read(Path(splits_file), exists=by_path.__contains__, among="data.file")

@@ -74,6 +74,8 @@ class TextDataModule(LabelledData):
         buckets: bool = True,
     ) -> None:
         super().__init__(folder, batch_size, sampler, class_weights, seed)
+        if not isinstance(buckets, bool):
+            raise UserError(f"data.buckets={buckets} must be true or false")
         self.input, self.buckets = input, buckets
         self.sentences = [" | ".join(text) for text, _ in folder.split("train")[:16]]
         self._texts = {split: self._encoded(split) for split in ("train", "val", "test")}

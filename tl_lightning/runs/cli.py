@@ -6,6 +6,7 @@ torch is imported by the run itself, so that --help and --cfg answer at once.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,9 @@ import tl_lightning
 from tl_lightning import machine
 from tl_lightning.errors import UserError, nearest
 
+log = logging.getLogger(__name__)
+
+_refused: list[str] = []  # numbers of a sweep's jobs
 _PATHS = ("data.root", "data.file", "data.splits", "backbone.name", "backbone.weights", "resume", "hydra.run.dir")
 _HINTS = {
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
@@ -77,27 +81,33 @@ def main(config_name: str, run: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
     register_resolvers()
     sys.argv[1:] = arguments(sys.argv[1:])
+    job = one_line_errors(in_job=True)(run)
     with one_line_errors():
         check_choices(sys.argv[1:])
         check_resume(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(one_line_errors()(run))()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)()
+        if _refused:
+            raise UserError(f"{len(_refused)} of the sweep's runs could not be made: {', '.join(_refused)}")
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(in_job: bool = False) -> Iterator[None]:
     """Also inside the job, where Hydra would print the overrides first; SystemExit passes it by.
 
-    A sweep goes on with its next job: there the error is logged, and raised again at the end.
+    A sweep goes on with its next job: there the error is logged, and the number of the job said again at the end.
     """
     try:
         yield
     except KeyboardInterrupt as stop:
-        print(stop or "stopped by hand", file=sys.stderr)
+        print(str(stop) or "stopped by hand", file=sys.stderr)
         sys.exit(1)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        sweeping = {"-m", "--multirun"} & set(sys.argv) and HydraConfig.initialized()
-        if sweeping or "debug=true" in sys.argv:
+        if "debug=true" in sys.argv:
             raise
+        if in_job and {"-m", "--multirun"} & set(sys.argv):
+            log.error(f"error: {explain(error)}")
+            _refused.append(str(HydraConfig.get().job.num))
+            return
         print(f"error: {explain(error)}", file=sys.stderr)
         _leave_no_empty_run()
         sys.exit(1)
@@ -133,9 +143,12 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them.
 
     -m goes to the front (between overrides argparse would not take it); paths with spaces and the like are quoted;
-    `data=image_folder` is added where a root is named and no data option, `data=text_csv` where a file is.
+    `data=image_folder` is added where a root is named and no data option, `data=text_csv` where a file is. What a
+    resumed run reads elsewhere is not among the options that this command line composes.
     """
     argv = [_quoted(a) for a in sorted(argv, key=lambda a: a not in ("-m", "--multirun"))]
+    if any(a.startswith("resume=") for a in argv):
+        argv = [f"+{a}" if a.startswith("data.file=") else a for a in argv]
     keys = [a.lstrip("+").partition("=")[0] for a in argv]
     kinds = {"data.root": "image_folder", "data.file": "text_csv"}
     kind = next((option for key, option in kinds.items() if key in keys), None)

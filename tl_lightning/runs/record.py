@@ -127,5 +127,8 @@ def load_model(run: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def _atomically(path: Path, write: Any) -> None:
     draft = path.with_name(path.name + ".part")
+    draft.touch()
+    mode = draft.stat().st_mode
     write(draft)
+    draft.chmod(mode)  # safetensors would keep it from all other users
     os.replace(draft, path)

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -186,6 +187,13 @@ def _introduce(cfg: DictConfig, parts: Parts) -> None:
     counts = ", ".join(f"{folder.size(s)} {s}" for s in ("train", "val", "test") if folder.size(s))
     skipped = f", {len(folder.skipped)} unusable skipped" if folder.skipped else ""
     log.info(f"data      {folder.root}: {len(folder.classes)} classes, {counts}{skipped}")
+    named = [f"{c} {n}" for c, n in zip(folder.classes, folder.counts("train"), strict=True)]
+    log.info(f"classes   {', '.join(named[:10])}{' ...' * (len(named) > 10)}")
+    if unseen := [c for c, n in zip(folder.classes, folder.counts("val"), strict=True) if n == 0]:
+        log.warning(f"no validation {folder.noun} of class {', '.join(unseen[:10])}: its scores are left out")
+    alike = Counter(c.casefold() for c in folder.classes)
+    if spelt := [c for c in folder.classes if alike[c.casefold()] > 1]:
+        log.warning(f"classes that differ in capitals alone: {', '.join(spelt[:10])}; are they the same?")
     weights = f"weights {cfg.backbone.weights}" if backbone.pretrained else "random weights: nothing is transferred"
     if backbone.pretrained and not backbone.gentle:
         weights += " (drawn images; where ImageNet weights may be had, they know photographs better)"
@@ -216,7 +224,8 @@ def _conclude(run: Path, metrics: dict[str, Any]) -> None:
             accuracy, f1 = metrics[f"{split}/accuracy"], metrics[f"{split}/macro_f1"]
             which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
             log.info(f"{split:<9} accuracy {accuracy:.4f}  macro-F1 {f1:.4f}  ({which})")
-    log.info(f"look with tensorboard --logdir {run}")
+    if (run / "tensorboard").is_dir():
+        log.info(f"look with tensorboard --logdir {run}")
     log.info(str(run))
 
 
