@@ -29,7 +29,7 @@ def test_compile_and_channels_last_are_applied(configure, monkeypatch):
 SAID = [
     ("strategy=early_features strategy.upto=layer2", "no stage 'layer2'.*stage2"),
     ("strategy=gradual_unfreeze", "max_epochs=1 is too short"),
-    ("data.batch_size=999", "data.batch_size=999: there are 20 training images"),
+    ("data.batch_size=0", "data.batch_size=0 must be a whole number of at least 1"),
     ("backbone.weights=gone.pth", "weights file gone.pth does not exist"),
     ("trainer.max_epochs=two", "trainer.max_epochs"),
     ("head.dropout=2", "head: dropout probability"),

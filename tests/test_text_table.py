@@ -86,7 +86,8 @@ def test_lists_are_several_classes(tmp_path):
     records = [{"label": ["a", "b"][: i % 3], "text": t} for i, (t, _) in enumerate(ROWS)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, records)))
     assert text_table.read(str(tmp_path / "x.jsonl"), separator="|").classes == ("a", "b")
-    with pytest.raises(UserError, match=r"holds lists there: data.separator='\|'"):
+    assert text_table.read(str(tmp_path / "x.jsonl"), separator="bar").classes == ("a", "b")
+    with pytest.raises(UserError, match=r"holds lists there: data\.separator=bar"):
         text_table.read(str(tmp_path / "x.jsonl"))
 
 

@@ -56,8 +56,8 @@ def read(
 
     `text`: a column, or two for pairs; None: one named like those in TEXTS, or the one beside the label. `label`: a
     column; None: one named like those in LABELS. `separator`: between the classes of a text that may have several, or
-    none; draws then go by the whole set. Validation (and test) texts are drawn, stratified; copies of a text stay in
-    one split. `splits_file` repeats an earlier run's split. UserError for anything that cannot be trained on.
+    none; `max_per_class` then goes by the whole set. Validation (and test) texts are drawn, stratified; copies of a
+    text stay in one split. `splits_file` repeats an earlier run's split. UserError for what cannot be trained on.
     """
     splits.check_fractions(val_fraction, test_fraction, max_per_class, "texts")
     path = Path(file).expanduser()
@@ -72,15 +72,7 @@ def read(
     if label in named:
         raise UserError(f"data.label={label} is data.text, too: name another column")
     texts = list(zip(*(found.column(name, "data.text") for name in named), strict=True))
-    cells = found.column(label, "data.label")
-    if label in found.lists and separator != "|":
-        raise UserError(
-            f"data.label={label}: {path} holds lists there: data.separator='|' takes them as several classes"
-        )
-    labels = [separator.join(several(c, separator)) for c in cells] if separator else _classes(cells, label, path)
-    if separator and not any(separator in c for c in cells):
-        log.warning(f"data.separator={separator} stands in no label: each text has one class")
-    items, by_path = _items(texts, labels, may_lack=bool(separator))
+    items, by_path = _items(texts, _labels(found, label, separator), may_lack=bool(separator))
     if splits_file:
         items = splits.read(Path(splits_file), exists=by_path.__contains__, among="data.file")
     else:
@@ -103,6 +95,19 @@ def _guess(found: table.Table, names: Sequence[str], what: str, beside: str | No
     if beside and len(others) == 1:
         return others[0]
     raise UserError(f"which column is the {what}? data.{what}=...: {found.path} has {', '.join(found.columns)}")
+
+
+def _labels(found: table.Table, label: str, separator: str | None) -> list[str]:
+    cells = found.column(label, "data.label")
+    if label in found.lists and separator != "|":
+        raise UserError(
+            f"data.label={label}: {found.path} holds lists there: data.separator=bar takes them as several classes"
+        )
+    if not separator:
+        return _classes(cells, label, found.path)
+    if not any(separator in c for c in cells):
+        log.warning(f"data.separator={separator} stands in no label: each text has one class")
+    return [separator.join(several(c, separator)) for c in cells]
 
 
 def _classes(cells: list[str], label: str, path: Path) -> list[str]:
