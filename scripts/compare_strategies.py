@@ -15,6 +15,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 import argparse
 import json
+import math
 import multiprocessing
 import re
 import subprocess
@@ -197,8 +198,12 @@ def picture(scores: Scores, path: Path) -> None:
     for cell, row in found.items():
         name, _, size = cell.partition(" of ")[0].rpartition(" ")
         panels.setdefault(name, {})[size] = row
-    figure = Figure(figsize=(13, 4 * -(-len(panels) // 3)), dpi=110, layout="constrained")
-    axes = figure.subplots(-(-len(panels) // 3), min(3, len(panels)), squeeze=False).flat
+    across = math.ceil(len(panels) ** 0.5)
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(5 * across, 4 * down + 0.5), dpi=110, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).flat
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
     for axis, (name, rows) in zip(axes, panels.items(), strict=False):
         sizes = sorted(rows, key=lambda size: float("inf") if size == "all" else int(size))
         for number, method in enumerate(methods):

@@ -82,8 +82,8 @@ def test_a_balanced_sampler_weighs_like_class_weights(configure, photos):
 
 def test_resuming_takes_back_rows_of_epochs_after_the_checkpoint(configure, tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text("epoch,loss,step\n0,1.0,1\n1,0.5,2\n,0.4,3\n2,0.3,4\n")
-    _forget(path, 2)
+    path.write_text("epoch,loss,step\n0,1.0,1\n1,0.5,2\n,0.4,3\n,0.4,4\n2,0.3,4\n")
+    _forget(path, 2, 4)
     assert path.read_text().split() == ["epoch,loss,step", "0,1.0,1", "1,0.5,2", ",0.4,3"]
 
 

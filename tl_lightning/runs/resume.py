@@ -42,10 +42,10 @@ def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]
     take_over(saved, cfg, overrides, _FREE)
     saved.resume = saved.run_dir = str(run)
     saved.data.splits = str(run / "splits.csv")
-    done = _epochs_done(run)
+    done, steps = _done(run)
     if done >= saved.trainer.max_epochs:
         raise UserError(f"resume={run} has trained its {done} epochs: raise trainer.max_epochs above {done} to go on")
-    _forget(run / "metrics.csv", done)
+    _forget(run / "metrics.csv", done, steps)
     log.info(f"resuming  {run} after {done} epochs")
     return saved, str(_checkpoint(run))
 
@@ -71,14 +71,17 @@ def _checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
-def _forget(path: Path, done: int) -> None:
-    """Take the rows of epochs that will be trained again out of metrics.csv: they came after the last checkpoint."""
+def _forget(path: Path, done: int, steps: int) -> None:
+    """Take the rows of epochs that will be trained again out of metrics.csv: they came after the last checkpoint.
+
+    Rates stand at the number of steps before theirs, and name no epoch.
+    """
     if not path.is_file():
         return
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         rows, names = list(reader), list(reader.fieldnames or ())
-    kept = [r for r in rows if not (r.get("epoch") or "").isdigit() or int(r["epoch"]) < done]
+    kept = [r for r in rows if (int(r["epoch"]) < done if r.get("epoch") else int(r.get("step") or 0) < steps)]
     if len(kept) < len(rows):
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, names)
@@ -86,9 +89,10 @@ def _forget(path: Path, done: int) -> None:
             writer.writerows(kept)
 
 
-def _epochs_done(run: Path) -> int:
+def _done(run: Path) -> tuple[int, int]:
+    """Epochs and steps at the last checkpoint."""
     try:
         state = torch.load(_checkpoint(run), map_location="cpu", weights_only=True)
-        return int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        return int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]), int(state["global_step"])
     except Exception as error:  # a damaged zip or pickle raises whatever it likes
         raise UserError(f"resume={run} cannot be resumed: last.ckpt cannot be read ({error})") from error
