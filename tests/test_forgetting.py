@@ -77,8 +77,9 @@ def test_a_sanity_check_is_no_measurement(photos, tmp_path):
     """What a few batches before training say of the features is not what the whole split says of them."""
     readings = []
     for steps in (0, 1):
-        module, data = learner(photos, FinetuneTop(speed=1.0, stages=2), 1e-2)
-        meter = Forgetting()
+        module, _ = learner(photos, FinetuneTop(speed=1.0, stages=2), 1e-2)
+        data, meter = tiny_data(photos, batch_size=1), Forgetting()  # batches of two to evaluate
+        assert data.folder.size("val") > 2
         meter.remember(module.backbone)
         trainer = tiny_trainer(tmp_path / str(steps), 1, meter, num_sanity_val_steps=steps)
         torch.manual_seed(5)
