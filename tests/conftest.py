@@ -71,3 +71,12 @@ def configure(photos: Path, tmp_path: Path) -> Configure:
         return cfg
 
     return make
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with a tiny language model."""
+    from tests.zoo import save_language_model
+
+    save_language_model(tmp_path / "model", weights=True)
+    return tmp_path / "model"

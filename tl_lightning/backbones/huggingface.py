@@ -46,8 +46,9 @@ def backbone(
     if length is not None and (not isinstance(length, int) or length < 2):
         raise UserError(f"backbone.length={length} must be a whole number of tokens of at least 2")
     folder, here = _place(name, weights)
-    config, tokenizer = _read(folder, name, here)
-    net = _net(folder, name, config, weights, dropout, here)
+    options = {"local_files_only": here, "trust_remote_code": False}  # no code that comes with a model is run
+    config, tokenizer = _read(folder, name, options)
+    net = _net(folder, name, config, weights, dropout, options)
     most = _positions(net)
     if length is not None and length > most:
         raise UserError(f"backbone.length={length}: {name} knows {most} positions, take no more")
@@ -90,15 +91,14 @@ def _place(name: str, weights: str | None) -> tuple[str, bool]:
     return name, here
 
 
-def _read(folder: str, name: str, here: bool) -> tuple[Any, Any]:
-    """Configuration and tokenizer; no code of the model's own is run."""
+def _read(folder: str, name: str, options: dict[str, bool]) -> tuple[Any, Any]:
+    """Configuration and tokenizer."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    options = {"local_files_only": here, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, **options)
@@ -116,7 +116,7 @@ def _positions(net: Any) -> int:
     return most - max((m.padding_idx + 1 for m in tables if m.padding_idx is not None), default=0)
 
 
-def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool, here: bool) -> Any:
+def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool, options: dict[str, bool]) -> Any:
     from transformers import AutoModel
 
     config.return_dict = True
@@ -128,7 +128,6 @@ def _net(folder: str, name: str, config: Any, weights: str | None, dropout: bool
     path = pretrained.local(weights)
     try:
         if weights == "DEFAULT":
-            options = {"local_files_only": here, "trust_remote_code": False}
             net = AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **options)
         elif weights is None or path is not None:
             net = AutoModel.from_config(config, trust_remote_code=False)
