@@ -1,11 +1,21 @@
 """Fine-tune pretrained networks on your own data.
 
-Importing the package imports neither torch nor Hydra; it only arranges that torchvision can be imported
-beside a CPU build of torch (see `tl_lightning.torchvision_ops`).
+    import tl_lightning as tl
+    run = tl.train("photos", backbone="resnet50", strategy="finetune_top")
+    run = tl.load("outputs/2026-11-27/10-00-00")
+
+Importing the package imports neither torch nor Hydra; it only arranges that torchvision can be imported beside a CPU
+build of torch (see `tl_lightning.compat`).
 """
 
-from tl_lightning import torchvision_ops
+from tl_lightning import compat, lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+__all__ = ["UserError", "advise", "backbones", "load", "strategies", "train"]
 
-torchvision_ops.install()
+compat.install()
+
+__getattr__ = lazy.exports(
+    __name__,
+    {"UserError": "errors", "advise": "api", "load": "api", "train": "api"},
+)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class ImageInput:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     min_size: int = 1
+    noun: ClassVar[str] = "images"
+    fixed_size: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if min(self.size, self.eval_size) < self.min_size:
@@ -69,10 +71,37 @@ class ImageInput:
         shifted = images - mean if out is None else out.copy_(images).sub_(mean)
         return shifted.div_(std)
 
+    def normaliser(self) -> Callable[[Tensor], Tensor]:
+        """`normalise` into the same memory each time: glibc before 2.38 would not find that of a batch (its bug 14581).
+
+        What it gave for images (N, 3, H, W) is overwritten by the next ones of their size.
+        """
+        return _Normaliser(self)
+
     def restore(self, images: Tensor) -> Tensor:
         """The inverse of `normalise`, as floats in [0, 1]: for pictures that people look at."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
+
+
+class _Normaliser:
+    """Images (N, 3, H, W) of 0..255 to normalised ones, in memory of its own for every size."""
+
+    def __init__(self, input: ImageInput) -> None:
+        self.input = input
+        self._room: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        import torch
+
+        shape = tuple(images.shape[1:])
+        if shape not in self._room or len(self._room[shape]) < len(images):
+            channels_last = torch.channels_last
+            self._room[shape] = torch.empty(images.shape, device=images.device, memory_format=channels_last)
+        return self.input.normalise(images, self._room[shape][: len(images)])
+
+
+TOKENS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -80,12 +109,14 @@ class TextInput:
     """The tokenizer of one set of weights, and what is made of its tokens.
 
     Texts are cut after `length` tokens. `pooling` makes one vector of a text: "mean" of its tokens, "cls" (the first),
-    "last", or "max". Batches are (N, T, 3) integers: a token, its segment, and 1 where there is one.
+    "last", or "max". Batches are mappings of (N, T) integers under transformers' own names (TOKENS).
     """
 
     length: int
     pooling: str
     tokenizer: Any
+    noun: ClassVar[str] = "texts"
+    fixed_size: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"up to {self.length} tokens, {self.pooling} pooled"
@@ -115,33 +146,34 @@ class TextInput:
         rows = [np.array([a or [0], b or [0]], np.int32).T for a, b in zip(ids, kinds, strict=True)]
         return rows, len(long)
 
-    def tokens(self, texts: Sequence[str | tuple[str, str]]) -> Tensor:
-        """(N, T, 3): what a trained network is given of texts or pairs."""
+    def tokens(self, texts: Sequence[str | tuple[str, str]]) -> dict[str, Tensor]:
+        """What a trained network is given of texts or pairs: (N, T) by name."""
         rows, _ = self.encode([(t,) if isinstance(t, str) else tuple(t) for t in texts])
-        return self.padded([self.marked(row) for row in rows])
+        return self.collate(rows)
 
     @staticmethod
-    def marked(row: np.ndarray) -> Tensor:
-        """(T, 2) tokens and segments to (T, 3), a 1 beside each."""
+    def collate(rows: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Rows (T, 2) of tokens and segments as (N, T) by name, zeros to the longest, with 1 where there is a token."""
         import torch
 
-        return torch.from_numpy(np.pad(row, ((0, 0), (0, 1)), constant_values=1)).long()
+        longest = max(len(row) for row in rows)
+        padded = torch.zeros(len(rows), longest, 3, dtype=torch.long)
+        for place, row in zip(padded, rows, strict=True):
+            place[: len(row), :2] = torch.from_numpy(row)
+            place[: len(row), 2] = 1
+        return dict(zip(TOKENS, padded.unbind(-1), strict=True))
 
-    @staticmethod
-    def padded(texts: Sequence[Tensor]) -> Tensor:
-        """(N, T, 3): zeros to the longest."""
-        import torch
-
-        return torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
-
-    def blank(self, like: Tensor, number: int = 1) -> Tensor:
+    def blank(self, like: Tensor, number: int = 1) -> dict[str, Tensor]:
         """So many texts of up to 32 zeros, on the device of `like`."""
         import torch
 
-        tokens = torch.zeros(number, min(32, self.length), 3, dtype=torch.long, device=like.device)
-        tokens[..., 2] = 1
+        ids = torch.zeros(number, min(32, self.length), dtype=torch.long, device=like.device)
+        return dict(zip(TOKENS, (ids, ids.clone(), torch.ones_like(ids)), strict=True))
+
+    def normalise(self, tokens: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Tokens (N, T) by name, as they are."""
         return tokens
 
-    def normalise(self, tokens: Tensor, out: Tensor | None = None) -> Tensor:
-        """Tokens as they are."""
-        return tokens
+    def normaliser(self) -> Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]:
+        """`normalise` itself."""
+        return self.normalise

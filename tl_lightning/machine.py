@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+RAM_SHARE = 0.25  # of the memory that is free, for what is kept there
 _CGROUP = Path("/sys/fs/cgroup")  # of a container (version 2); elsewhere its files are not there
 
 

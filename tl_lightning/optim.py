@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from tl_lightning.errors import UserError
+
 # Highest rate for pretrained weights before fine-tuning turns into forgetting, by optimizer family.
-GENTLE_RATES = {"Adam": 1e-4, "SGD": 1e-2}
+_HIGHEST_RATES: tuple[tuple[tuple[type[Optimizer], ...], float], ...] = (
+    ((torch.optim.Adam, torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam), 1e-4),
+    ((torch.optim.SGD,), 1e-2),
+)
 _NO_DECAY_NAMES = ("pos_embedding", "class_token", "relative_position_bias_table")
 
 Curve = Callable[[int, int], float]  # (step within a phase, steps of the phase) -> multiplier of the base rate
 
 
-def param_groups(owners: Iterable[tuple[str, Sequence[tuple[str, nn.Parameter]]]]) -> list[dict[str, Any]]:
+def param_groups(
+    owners: Iterable[tuple[str, Sequence[tuple[str, nn.Parameter]]]], new: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Two named groups per owner, `layer4` and `layer4/no_decay`; empty ones are left out.
+
+    Those of owners in `new`, which start from nothing, say so.
 
     Biases, norms and learned positions take no weight decay: shrinking them towards zero has no meaning.
     """
@@ -27,8 +36,8 @@ def param_groups(owners: Iterable[tuple[str, Sequence[tuple[str, nn.Parameter]]]
     for owner, named in owners:
         bare = [p for n, p in named if _is_bare(n, p)]
         decayed = [p for n, p in named if not _is_bare(n, p)]
-        groups.append({"name": owner, "params": decayed})
-        groups.append({"name": f"{owner}/no_decay", "params": bare, "weight_decay": 0.0})
+        groups.append({"name": owner, "params": decayed, "new": owner in new})
+        groups.append({"name": f"{owner}/no_decay", "params": bare, "weight_decay": 0.0, "new": owner in new})
     return [g for g in groups if g["params"]]
 
 
@@ -44,7 +53,10 @@ def owner_of(group: dict[str, Any]) -> str:
 
 
 def cosine(*, warmup: float = 0.05, end: float = 0.0) -> Curve:
-    """Linear warm-up over the fraction `warmup` of a phase, then a half cosine down to `end`."""
+    """Linear warm-up over the fraction `warmup` of a phase, then a half cosine down to `end`.
+
+    Raises ValueError for a share that is none.
+    """
     _refuse_warmup(warmup)
 
     def curve(step: int, steps: int) -> float:
@@ -58,7 +70,7 @@ def cosine(*, warmup: float = 0.05, end: float = 0.0) -> Curve:
 
 
 def constant(*, warmup: float = 0.05) -> Curve:
-    """Linear warm-up over the fraction `warmup` of a phase, then the base rate."""
+    """Linear warm-up over the fraction `warmup` of a phase, then the base rate. Raises ValueError for no share."""
     _refuse_warmup(warmup)
 
     def curve(step: int, steps: int) -> float:
@@ -85,16 +97,22 @@ def scheduler(optimizer: Optimizer, multiplier: Callable[[str, int], float]) -> 
 class SAMAdamW(AdamW):
     """AdamW with gradients taken at the worst point within `rho`: sharpness-aware minimisation (arXiv:2010.01412).
 
-    `step` needs a closure, which it runs twice; `uphill` is True during the second run. Groups whose name begins with
-    "head" stay where they are uphill, unless they alone learn: a head that starts at zero would point the other way
-    there, and the features below would learn to tell nothing apart.
+    `step` needs a closure, which it runs twice; `second_pass` is True during the second run. Groups of new parameters
+    stay where they are for it, unless they alone learn: a head that starts at zero would point the other way there, and
+    the features below would learn to tell nothing apart. `trainer_needs`: the values that options of the trainer may
+    have. Raises ValueError for a distance `rho` that is not above 0.
     """
+
+    trainer_needs: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "accumulate_grad_batches": (1,),
+        "precision": ("32-true", "bf16-mixed", "bf16-true"),
+    }
 
     def __init__(self, params: Any, *, rho: float = 0.05, **options: Any) -> None:
         if not rho > 0:
             raise ValueError(f"rho={rho} must be above 0")
         super().__init__(params, **options)
-        self.rho, self.uphill = rho, False
+        self.rho, self.second_pass = rho, False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -103,24 +121,38 @@ class SAMAdamW(AdamW):
         again = torch.enable_grad()(closure)
         loss = again()
         learning = [(g, p) for g in self.param_groups for p in g["params"] if p.grad is not None]
-        stages = [p for g, p in learning if not str(g.get("name", "")).startswith("head")]
+        stages = [p for g, p in learning if not g.get("new")]
         moved = stages or [p for _, p in learning]
         length = torch.stack([p.grad.norm() for p in moved]).norm().clamp(min=1e-12)
         before = [p.clone() for p in moved]
         for p in moved:
             p.add_(p.grad * (self.rho / length))
-        self.uphill = True
+        self.second_pass = True
         try:
             again()
         finally:
-            self.uphill = False
+            self.second_pass = False
             for p, start in zip(moved, before, strict=True):
                 p.copy_(start)
         super().step()
         return loss
 
 
-def gentle_rate(optimizer: Optimizer) -> float | None:
+def highest_rate(optimizer: Optimizer) -> float | None:
     """The highest rate that pretrained weights should see under this optimizer; None if its family is unknown."""
-    name = type(optimizer).__name__
-    return next((rate for family, rate in GENTLE_RATES.items() if family in name), None)
+    return next((rate for family, rate in _HIGHEST_RATES if isinstance(optimizer, family)), None)
+
+
+def in_second_pass(optimizer: Optimizer | None) -> bool:
+    """Whether an optimizer that looks at every batch twice is at its second look."""
+    return bool(getattr(optimizer, "second_pass", False))
+
+
+def refuse_trainer(optimizer: Optimizer, trainer: Mapping[str, Any]) -> None:
+    """Raise UserError for options of the trainer that an optimizer cannot work with."""
+    for key, allowed in getattr(optimizer, "trainer_needs", {}).items():
+        if trainer.get(key, allowed[0]) not in allowed:
+            raise UserError(
+                f"{type(optimizer).__name__} looks at every batch twice, which trainer.{key}={trainer[key]} does not "
+                f"allow: take {allowed[0]}"
+            )

@@ -13,27 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tl_lightning.backbones.backbone import Backbone
+from tl_lightning import checks
+from tl_lightning.backbones.backbone import Backbone, Inputs
 from tl_lightning.backbones.folding import fold
 from tl_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A training batch on its way: what entered stage `entry`, the output of every stage from there on, the labels.
+class Pass:
+    """A training batch on its way: what entered stage `start`, the outputs of every stage from there on, the targets.
 
-    `labels` (N,) are class indices, or (N, C) after mixing.
+    `outputs` (N, ...), the last as `features` (N, D). `targets` (N,) are class indices, or (N, C) after mixing.
     """
 
-    entry: int
-    entered: Tensor
+    start: int
+    entered: Inputs
     outputs: list[Tensor]
-    labels: Tensor
-
-    @property
-    def features(self) -> Tensor:
-        """(N, feature_dim)."""
-        return self.outputs[-1] if self.outputs else self.entered
+    features: Tensor
+    targets: Tensor
 
 
 class Regularizer(nn.Module):
@@ -54,7 +51,7 @@ class Regularizer(nn.Module):
     def tell(self, relationship: np.ndarray) -> None:
         """(C, Z): mean probabilities of the source's classes over the images of each target class."""
 
-    def forward(self, seen: Seen, backbone: Backbone, head: nn.Module) -> Tensor:
+    def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
         """The term, a scalar."""
         raise NotImplementedError
 
@@ -71,17 +68,19 @@ class L2SP(Regularizer):
 
     def __init__(self, backbone: Backbone, *, strength: float = 0.1, head_strength: float = 0.01) -> None:
         super().__init__()
+        checks.number("regularizer.strength", strength, 0)
+        checks.number("regularizer.head_strength", head_strength, 0)
         self.strength, self.head_strength = strength, head_strength
         self.start = nn.ParameterList(
             nn.Parameter(p.detach().clone(), requires_grad=False) for p in backbone.net.parameters()
         )
 
-    def forward(self, seen: Seen, backbone: Backbone, head: nn.Module) -> Tensor:
+    def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
         """The term."""
         pairs = zip(backbone.net.parameters(), self.start, strict=True)
         moved = [(p - start).square().sum() for p, start in pairs if p.requires_grad]
         grown = [p.square().sum() for p in head.parameters() if p.requires_grad]
-        zero = seen.features.new_zeros(())
+        zero = batch.features.new_zeros(())
         return self.strength / 2 * sum(moved, zero) + self.head_strength / 2 * sum(grown, zero)
 
 
@@ -100,13 +99,9 @@ class _Source(Regularizer):
         return self
 
     @torch.no_grad()
-    def was(self, seen: Seen) -> list[Tensor]:
-        """What the stages from the entry on gave before fine-tuning."""
-        outputs, x = [], seen.entered
-        for stage in self.source.stages[seen.entry :]:
-            x = stage.run(self.source.net, x)
-            outputs.append(x)
-        return outputs
+    def was(self, batch: Pass) -> list[Tensor]:
+        """What the stages (N, ...), the last as features (N, D), gave before fine-tuning."""
+        return self.source.outputs(batch.entered, batch.start)
 
 
 class LwF(_Source):
@@ -117,14 +112,16 @@ class LwF(_Source):
 
     def __init__(self, backbone: Backbone, *, strength: float = 4.0, temperature: float = 3.0) -> None:
         super().__init__(backbone)
+        checks.number("regularizer.strength", strength, 0)
+        checks.number("regularizer.temperature", temperature, 1e-6)
         self.strength, self.temperature = strength, temperature
         self.source_head = _source_head(backbone, "lwf").requires_grad_(False)
 
-    def forward(self, seen: Seen, backbone: Backbone, head: nn.Module) -> Tensor:
+    def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
         """The term."""
         with torch.no_grad():
-            old = (self.source_head(self.was(seen)[-1]) / self.temperature).softmax(1)
-        new = (self.source_head(seen.features) / self.temperature).log_softmax(1)
+            old = (self.source_head(self.was(batch)[-1]) / self.temperature).softmax(1)
+        new = (self.source_head(batch.features) / self.temperature).log_softmax(1)
         return self.strength * F.kl_div(new, old, reduction="batchmean")
 
 
@@ -140,6 +137,7 @@ class CoTuning(Regularizer):
 
     def __init__(self, backbone: Backbone, *, strength: float = 2.3) -> None:
         super().__init__()
+        checks.number("regularizer.strength", strength, 0)
         self.strength = strength
         self.source_head = _source_head(backbone, "co_tuning")
         self.register_buffer("relationship", torch.zeros(0, 0))
@@ -159,11 +157,12 @@ class CoTuning(Regularizer):
             self.relationship = torch.empty_like(state[f"{prefix}relationship"], device=self.relationship.device)
         super()._load_from_state_dict(state, prefix, *rest)
 
-    def forward(self, seen: Seen, backbone: Backbone, head: nn.Module) -> Tensor:
+    def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
         """The term."""
-        labels = seen.labels
-        wanted = self.relationship[labels] if labels.ndim == 1 else labels.to(self.relationship) @ self.relationship
-        return self.strength * F.cross_entropy(self.source_head(seen.features), wanted)
+        targets = batch.targets
+        mixed = targets.to(self.relationship) @ self.relationship if targets.is_floating_point() else None
+        wanted = self.relationship[targets] if mixed is None else mixed
+        return self.strength * F.cross_entropy(self.source_head(batch.features), wanted)
 
 
 class Delta(_Source):
@@ -175,16 +174,18 @@ class Delta(_Source):
 
     def __init__(self, backbone: Backbone, *, strength: float = 0.01, head_strength: float = 0.01) -> None:
         super().__init__(backbone)
+        checks.number("regularizer.strength", strength, 0)
+        checks.number("regularizer.head_strength", head_strength, 0)
         self.strength, self.head_strength = strength, head_strength
 
-    def forward(self, seen: Seen, backbone: Backbone, head: nn.Module) -> Tensor:
+    def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
         """The term."""
         terms = []
-        for new, old in zip(seen.outputs, self.was(seen), strict=True):
+        for new, old in zip(batch.outputs, self.was(batch), strict=True):
             positions = new[0, 0].numel() if new.ndim == 4 else 1
             terms.append((new - old).square().sum() / (2 * positions * len(new)))
         grown = [p.square().sum() for p in head.parameters() if p.requires_grad]
-        zero = seen.features.new_zeros(())
+        zero = batch.features.new_zeros(())
         return self.strength * sum(terms, zero) + self.head_strength / 2 * sum(grown, zero)
 
 
@@ -196,11 +197,13 @@ class BSS(Regularizer):
 
     def __init__(self, backbone: Backbone, *, strength: float = 1e-3, smallest: int = 1) -> None:
         super().__init__()
+        checks.number("regularizer.strength", strength, 0)
+        checks.whole("regularizer.smallest", smallest, 1)
         self.strength, self.smallest = strength, smallest
 
-    def forward(self, seen: Seen, backbone: Backbone, head: nn.Module) -> Tensor:
+    def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
         """The term."""
-        values: Tensor = torch.linalg.svdvals(seen.features.float())
+        values: Tensor = torch.linalg.svdvals(batch.features.float())
         return self.strength * values[-self.smallest :].square().sum()
 
 

@@ -1,5 +1,29 @@
-"""What is transferred: networks as ordered, named stages."""
+"""What is transferred: networks as ordered, named stages. Called, it lists the options of `backbone=`."""
 
-from tl_lightning.backbones.backbone import Backbone, Stage
+import sys
+from types import ModuleType
 
-__all__ = ["Backbone", "Stage"]
+from tl_lightning import lazy
+from tl_lightning.options import options
+
+__all__ = ["Backbone", "Library", "Source", "Stage", "from_module", "timm", "torchvision", "transformers"]
+
+__getattr__ = lazy.exports(
+    __name__,
+    {
+        **dict.fromkeys(("Backbone", "Library", "Source", "Stage"), "backbone"),
+        "from_module": "from_module",
+        "timm": "from_timm",
+        "torchvision": "from_torchvision.networks",
+        "transformers": "from_transformers",
+    },
+)
+
+
+class _Room(ModuleType):
+    def __call__(self) -> list[str]:
+        """The options of `backbone=`: `tl_lightning.backbones()`."""
+        return options("backbone")
+
+
+sys.modules[__name__].__class__ = _Room

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
+from tl_lightning.compat import convolve
+
 
 def pairs(net: nn.Module) -> list[tuple[nn.Module, str, str]]:
     """(parent, name of a convolution, name of the BatchNorm that takes its output).
@@ -92,7 +94,7 @@ def _scaled(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
-    output: Tensor = conv._conv_forward(x, conv.weight * scale[:, None, None, None], norm.bias - mean * scale)
+    output: Tensor = convolve(conv, x, conv.weight * scale[:, None, None, None], norm.bias - mean * scale)
     return output
 
 

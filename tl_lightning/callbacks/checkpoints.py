@@ -9,12 +9,19 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from tl_lightning.learner import Learner
+
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best epoch, of several equal ones the latest.
 
-    On small validation sets ties are the rule, and the first epoch of a tie has learned the least.
+    On small validation sets ties are the rule, and the first epoch of a tie has learned the least. `monitor` None: the
+    task's own score; `mode` None: the direction in which it improves.
     """
+
+    def __init__(self, module: Learner, *, monitor: str | None = None, mode: str | None = None, **options: Any) -> None:
+        monitor = monitor or module.task.monitor
+        super().__init__(monitor=monitor, mode=mode or ("max" if module.task.rises(monitor) else "min"), **options)
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether the monitored value is as good as the best so far."""

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections import defaultdict
+from contextlib import ExitStack
 from statistics import mean
 from typing import Any
 
@@ -13,10 +14,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.module import TransferModule, learner
+from tl_lightning import checks
+from tl_lightning.backbones.backbone import Backbone, Inputs
+from tl_lightning.backbones.norms import with_statistics
+from tl_lightning.batch import Batch, first_tensor, map_tensors
+from tl_lightning.learner import Learner, learner
 from tl_lightning.transferability import forgetting
 from tl_lightning.transferability.drift import symmetric_kl
 
@@ -31,48 +34,54 @@ class Forgetting(Callback):
     a classifier, how often it still says the same (`forgetting/agreement`), and by how much it differs
     (`forgetting/kl`). Features are taken from the validation pass itself; the original runs once. A warning is given,
     once, where a stage before the last has a similarity below `floor`: the last is there to change, those below it at
-    gentle rates keep 0.95 and more, and at ten times these rates 0.4 to 0.6 (docs/forgetting.md).
+    gentle rates keep 0.95 and more, and at ten times these rates 0.4 to 0.6 (docs/forgetting.md). Built before anything
+    moves; where nothing will, or the weights know no photographs, it does nothing.
     """
 
-    def __init__(self, *, images: int = 256, floor: float = 0.7) -> None:
+    def __init__(self, module: Learner, *, images: int = 256, floor: float = 0.7) -> None:
+        checks.whole("callbacks.forgetting.images", images, 1)
         self.images, self.floor = images, floor
         self.source: Backbone | None = None
+        if module.backbone.small_rates and module.plan.moves:
+            self.source = copy.deepcopy(module.backbone).eval().requires_grad_(False)
         self._before: dict[int, list[Tensor]] = defaultdict(list)
         self._now: dict[int, list[Tensor]] = {}
         self._passed, self._step = 0, 1
+        self._looking = ExitStack()
         self._complete = self._warned = False
-
-    def remember(self, backbone: Backbone) -> None:
-        """Take a backbone, before anything moves, as what must not be forgotten."""
-        self.source = copy.deepcopy(backbone).eval().requires_grad_(False)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A new pass over the validation images."""
         self._now, self._passed = defaultdict(list), 0
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Look at the stages' outputs for some of the batch's images, evenly over the split."""
+        """Look at the stages' outputs for some of the batch's samples, evenly over the split."""
         if self.source is None or trainer.sanity_checking:
             return
-        module, entered = learner(pl_module), batch[0]
+        module = learner(pl_module)
         if batch_idx == 0:
-            self._step = math.ceil(len(entered) * int(trainer.num_val_batches[0]) / self.images)
-        rows = [i for i in range(len(entered)) if (self._passed + i) % self._step == 0]
-        self._passed += len(entered)
+            self._step = math.ceil(len(batch) * int(trainer.num_val_batches[0]) / self.images)
+        rows = [i for i in range(len(batch)) if (self._passed + i) % self._step == 0]
+        self._passed += len(batch)
         if rows:
-            module.backbone.watch = lambda i, x: self._now[i].append(module.backbone.tap(x[rows]).detach().float())
+
+            def look(i: int, output: Tensor) -> None:
+                self._now[i].append(module.backbone.pooled(i, output[rows]).detach().float())
+
+            self._looking.enter_context(module.backbone.observing(look))
             if not self._complete:
-                self._run_source(self.source, entered[rows], module.entry)
+                some = map_tensors(lambda x: x[rows].float() if x.is_floating_point() else x[rows], batch.inputs)
+                self._run_source(self.source, some, module.input_stage)
 
     @torch.no_grad()
-    def _run_source(self, source: Backbone, entered: Tensor, entry: int) -> None:
-        source.to(entered.device)
-        x = entered.float() if entered.is_floating_point() else entered
-        for i, stage in list(enumerate(source.stages))[entry:]:
-            x = stage.run(source.net, x)
-            self._before[i].append(source.tap(x).float())
+    def _run_source(self, source: Backbone, entered: Inputs, start: int) -> None:
+        """Keep the outputs (N, C), pooled, of the original for what entered stage `start`."""
+        source.to(first_tensor(entered).device)
+        for i, output in enumerate(source.outputs(entered, start), start):
+            last = i == len(source.stages) - 1
+            self._before[i].append((output if last else source.pool(output)).float())
 
     def on_validation_batch_end(
         self,
@@ -84,7 +93,7 @@ class Forgetting(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Look no more."""
-        learner(pl_module).backbone.watch = None
+        self._looking.close()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log all, and warn."""
@@ -104,7 +113,7 @@ class Forgetting(Callback):
             )
 
     @torch.no_grad()
-    def _compare(self, source: Backbone, module: TransferModule) -> dict[str, float]:
+    def _compare(self, source: Backbone, module: Learner) -> dict[str, float]:
         values: dict[str, float] = {}
         before, now = ({i: torch.cat(rows) for i, rows in kept.items()} for kept in (self._before, self._now))
         for i, (old, new) in enumerate(zip(source.stages, module.backbone.stages, strict=True)):
@@ -115,11 +124,9 @@ class Forgetting(Callback):
             values[f"distance/{old.name}"] = forgetting.distance(
                 start, [p.cpu() for _, p in module.backbone.stage_parameters(new)]
             )
-            if moved := [
-                symmetric_kl(*_statistics(b), *_statistics(a))
-                for a, b in zip(source.stage_modules(old), module.backbone.stage_modules(new), strict=True)
-                if isinstance(a, _BatchNorm) and a.track_running_stats
-            ]:
+            pairs = zip(with_statistics(source.stage_modules(old)),
+                        with_statistics(module.backbone.stage_modules(new)), strict=True)  # fmt: skip
+            if moved := [symmetric_kl(*_statistics(b), *_statistics(a)) for a, b in pairs]:
                 values[f"drift/{old.name}"] = mean(moved)
         last = len(source.stages) - 1
         if source.source_head is not None:
@@ -131,4 +138,5 @@ class Forgetting(Callback):
 
 
 def _statistics(norm: Any) -> tuple[Any, Any]:
+    """Mean and variance (C,) that a BatchNorm keeps."""
     return norm.running_mean.cpu().numpy(), norm.running_var.cpu().numpy()

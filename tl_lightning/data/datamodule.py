@@ -1,175 +1,168 @@
-"""Batches for the learner: uint8 from the workers, normalised in one step on the device."""
+"""What image and text data have in common: batches of labelled samples, in an order that depends on the seed alone."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl_lightning.data import decoded, image_folder, transforms
-from tl_lightning.data.image_folder import ImageFolder
-from tl_lightning.data.known import known, stamp
-from tl_lightning.data.labelled import LabelledData
-from tl_lightning.data.loading import Images, collate, enough_workers, prepared_shapes, stack
+from tl_lightning.batch import Batch
+from tl_lightning.data.options import Loading
+from tl_lightning.data.samples import Samples
+from tl_lightning.data.sampling import EpochSampler, EvalBatches
 from tl_lightning.errors import UserError
-from tl_lightning.inputs import ImageInput
+from tl_lightning.inputs import ImageInput, TextInput
 
 log = logging.getLogger(__name__)
 
+Inputs = Tensor | Mapping[str, Tensor]
 
-class ImageDataModule(LabelledData):
-    """The splits of an image folder, in the geometry of one backbone.
 
-    `workers` None: as many as the time that an image takes to load calls for. `seed` draws augmentation, too. `cache`:
-    where decoded images are kept, "auto", "ram", "disk" or "off". `prefix` gets normalised images. For the rest see
-    LabelledData.
+@dataclass(frozen=True)
+class Variation:
+    """How training samples differ from epoch to epoch.
+
+    `mirrored`: the probability of a mirror image. `drawn`: the random transform, if there is one beside that; `light`:
+    it changes little of which a head alone makes anything. `batches`: something is done to whole batches.
     """
 
-    sentences = ()
-    pass_batch = 8  # images at once on a CPU, where nothing is trained: larger ones take more memory and no less time
-    stack = staticmethod(stack)
+    mirrored: float = 0.0
+    drawn: Any = None
+    light: bool = True
+    batches: bool = False
 
-    def __init__(
-        self,
-        folder: ImageFolder,
-        input: ImageInput,
-        augment: transforms.Augment,
-        *,
-        batch_size: int = 32,
-        workers: int | None = None,
-        sampler: str = "none",
-        class_weights: str | Mapping[Any, float] | None = "none",
-        seed: int = 0,
-        cache: str | bool = "auto",
-        draft: bool = True,
-    ) -> None:
-        super().__init__(folder, batch_size, sampler, class_weights, seed)
-        cache = "off" if cache is False else str(cache)  # False is how YAML reads the word
-        if cache not in decoded.KINDS:
-            raise UserError(f"data.cache={cache} is unknown: use {', '.join(decoded.KINDS)}")
-        self.input, self.augment, self.workers, self.cache, self.draft = input, augment, workers, cache, draft
-        self.still = transforms.eval_transform(input)
-        self.still_train = transforms.train_transform(input, transforms.Augment(None, 0.0))
-        self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
-        self.mix = transforms.mixing(augment, len(folder.classes))
 
-    def train_dataloader(self) -> DataLoader[Any]:
+@dataclass(frozen=True)
+class Preview:
+    """The first training samples as the network is given them: images (N, 3, H, W) in [0, 1], or texts."""
+
+    images: Tensor | None = None
+    texts: Sequence[str] = ()
+
+
+class LabelledData(L.LightningDataModule):
+    """The splits of labelled samples, in batches.
+
+    `prefix`, if set, runs on every batch: the frozen part of a network. What a subclass must set or write is declared
+    here without a value or raises NotImplementedError. Raises UserError for options that the task has no meaning for.
+    """
+
+    input: ImageInput | TextInput
+    workers: int | None
+    pass_batch: int  # samples at once on a CPU, where nothing is trained
+    eval_transform: Any  # of evaluation: `prepare`, then `finish`, both the same every time
+    train_transform: Any  # of training, without anything random
+    reading: str = ""  # how files are read, where that changes what is read
+
+    def __init__(self, samples: Samples, loading: Loading) -> None:
+        super().__init__()
+        self.samples, self.sampler, self.seed = samples, loading.sampler, loading.seed
+        self.batch_size, train = loading.batch_size, samples.size("train")
+        if self.batch_size > train:
+            log.warning(
+                f"data.batch_size={self.batch_size}: there are {train} training {samples.noun}, which make one batch"
+            )
+            self.batch_size = train
+        self.task = samples.task.fitted(samples.targets("train"), loading.sampler, loading.class_weights)
+        self.prefix: Callable[[Inputs], Tensor] | None = None
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return self.samples.size("test") > 0
+
+    @property
+    def variation(self) -> Variation:
+        """How training samples differ from epoch to epoch: not at all."""
+        return Variation()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled (or balanced) batches of one size; a remainder too small for one waits for another epoch."""
-        keeps = transforms.shrink(self.input) if self.cache != "off" else None
-        transform = transforms.train_transform(self.input, self.augment, keeps)
-        images = self.images("train", transform)
-        return self._loader(images, **self.train_batches())
+        raise NotImplementedError
 
-    def eval_loader(self, split: str) -> DataLoader[Any]:
-        """Every image of a split once."""
-        images = self.images(split, self.still)
-        return self._loader(images, batch_sampler=self.batches(split))
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Every validation sample once."""
+        return self.eval_dataloader("val")
 
-    def images(self, split: str, transform: transforms.Transform, keep: bool = True) -> Images:
-        """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
-        slots = self._decoded_by(split, transform) if keep and self.cache != "off" else None
-        return Images(self.folder.split(split), transform, slots, self.draft)
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Every test sample once."""
+        return self.eval_dataloader("test")
 
-    def looks(self, split: str, transform: transforms.Transform) -> Images:
-        """A split's images for one pass, of which nothing is kept."""
-        return self.images(split, transform, keep=False)
+    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Every sample of a split once."""
+        raise NotImplementedError
+
+    def preview(self) -> Preview:
+        """The first training samples; called once training has begun."""
+        raise NotImplementedError
+
+    def preview_of(self, views: Sequence[Callable[[Any, int], Any]], dataset: Any) -> Preview:
+        """The first training samples under fixed views (callables of a prepared sample and its place)."""
+        return self.preview()
+
+    def dataset(self, split: str, transform: Any) -> Any:
+        """A split's samples for one pass, of which nothing is kept: `prepared(i)` is what the transform finishes."""
+        raise NotImplementedError
 
     def pass_order(self, split: str) -> np.ndarray:
-        """In which a split is looked at once."""
-        return np.arange(len(self.folder.split(split)))
+        """(N,): in which order a split is gone through once."""
+        return np.arange(self.samples.size(split))
+
+    def enough_workers(self, dataset: Any) -> int:
+        """Loader processes that keep a network busy, where `workers` does not say."""
+        return 0
 
     def digests(self, split: str) -> list[str]:
-        """Of the files of a split, in order; remembered until a file changes."""
-        paths, doing = self.folder.paths(split), "reading {} images to recognise them by their content"
-        found = known("digests", self.folder.root, paths, _digest, doing)
-        return [found[p] for p in paths]
+        """Of every sample of a split, in order: differs where the network is given something else."""
+        raise NotImplementedError
 
-    def placed(self, rows: Tensor) -> Tensor:
-        """Activations as the network likes them in memory."""
-        return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
+    def stack(self, samples: Sequence[Any]) -> Inputs:
+        """Samples as one batch: (N, ...), or (N, T) by name."""
+        raise NotImplementedError
 
-    def _decoded_by(self, split: str, transform: transforms.Transform) -> decoded.Decoded | None:
-        """Where a split's images are kept; the loader of the last evaluation finds what those before it have filled."""
-        name = f"{transform.prepare} draft={self.draft}"
-        if (split, name) not in self._slots:
-            stamps = [[str(Path(p).resolve()), *stamp(Path(p))] for p, _ in self.folder.split(split)]
-            shapes = prepared_shapes(self.folder, split, transform)
-            ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-            slots, where = decoded.keep(self.cache, name, stamps, shapes, ranks)
-            # of evaluation images, which are fewer and looked at later, no second warning
-            say = log.warning if slots is None and split == "train" else log.info
-            say(f"decoded   {split} images {where}")
-            self._slots[split, name] = slots
-        return self._slots[split, name]
+    def to_memory_format(self, rows: Tensor) -> Tensor:
+        """Kept activations (N, ...) as the network likes them in memory."""
+        return rows
 
-    def _loader(self, images: Images, **order: Any) -> DataLoader[Any]:
-        if self.workers is None:
-            self.workers, per_image = enough_workers(images)
-            processes = f"{self.workers or 'no'} loader process{'' if self.workers == 1 else 'es'}"
-            log.info(f"loading   {per_image * 1e3:.2g} ms an image: {processes}")
-        return DataLoader(
-            images,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else a new iterator draws from the state that dropout draws from
-            collate_fn=collate,
-            **order,
-        )
+    def order(self) -> EpochSampler:
+        """In which training samples are drawn. Raises UserError if a process has fewer of them than a batch holds."""
+        targets = self.samples.targets("train")
+        weights = self.task.sample_weights(targets) if self.sampler == "balanced" else None
+        order = EpochSampler(len(targets), self.seed, weights)
+        if len(order) < self.batch_size:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: each process has {len(order)} training {self.samples.noun}, take "
+                "at most that"
+            )
+        return order
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Normalise; erase and mix while training; run the frozen prefix if there is one."""
-        images, labels = batch
-        images = self.input.normalise(images).contiguous(memory_format=torch.channels_last)
-        if self.trainer and self.trainer.training:
-            images = transforms.erase(images, self.augment.erasing) if self.augment.erasing else images
-            images, labels = self.mix(images, labels) if self.mix else (images, labels)
-            self.pictures = images[:16] if self.pictures is None else self.pictures
-        return (self.prefix(images) if self.prefix else images), labels
+    def train_batches(self) -> dict[str, Any]:
+        """What tells a loader which samples to draw: batches of one size; a remainder waits for another epoch."""
+        return {"sampler": self.order(), "batch_size": self.batch_size, "drop_last": True}
 
+    def eval_batches(self, split: str) -> EvalBatches:
+        """In which a split is evaluated: twice as many samples at once as in training, for nothing is kept of them."""
+        return EvalBatches(self.samples.size(split), 2 * self.batch_size, self.pass_order(split))
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    def collate(self, samples: Sequence[tuple[Any, Any, int]]) -> Batch:
+        """(sample, target, place) of each as a batch."""
+        inputs, targets, index = zip(*samples, strict=True)
+        return Batch(self.stack(inputs), torch.from_numpy(np.stack(targets)), torch.tensor(index))
 
+    def loader_options(self) -> dict[str, Any]:
+        """What all loaders are told."""
+        return {
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator(),  # else a new iterator draws from the state that dropout draws from
+        }
 
-def from_folder(
-    input: ImageInput,
-    augment: transforms.Augment,
-    *,
-    root: str,
-    val_fraction: float = 0.2,
-    test_fraction: float = 0.0,
-    max_per_class: int | None = None,
-    splits: str | None = None,
-    on_error: str = "skip",
-    split_seed: int = 0,
-    flip: bool = True,
-    **loading: Any,
-) -> ImageDataModule:
-    """Read an image folder (`image_folder.read` says how) and load it as `loading` says (see ImageDataModule).
-
-    `flip` False: a mirror image would be another class, so `augment` makes none.
-    """
-    if not isinstance(input, ImageInput):
-        raise UserError("the backbone reads texts, and the data are images: take data=text_csv, or an image backbone")
-    augment = augment if flip else replace(augment, flip=0.0)
-    folder = image_folder.read(
-        root,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        max_per_class=max_per_class,
-        seed=split_seed,
-        on_error=on_error,
-        splits_file=splits,
-    )
-    return ImageDataModule(folder, input, augment, **loading)
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Run the frozen prefix if there is one."""
+        return batch.with_inputs(self.prefix(batch.inputs)) if self.prefix else batch

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -47,6 +48,14 @@ class EpochSampler(Sampler[Key]):
         seeds = torch.randint(2**31, (self.length,), generator=generator)
         mine = slice(rank, len(self) * world, world)
         return zip(order[mine].tolist(), seeds[mine].tolist(), strict=True)
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """What is drawn inside depends on `seed` alone, and what is drawn afterwards not on it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not a GPU's, whose state is not forked
+        yield
 
 
 class LengthBatches(Sampler[list[Key]]):
@@ -95,9 +104,3 @@ class EvalBatches(Sampler[list[Key]]):
         rank, world = _rank_and_world()
         for part in np.array_split(self.order[rank::world], len(self)):
             yield [(int(i), 0) for i in part]
-
-
-def balancing_weights(labels: Sequence[int]) -> Tensor:
-    """A weight per sample with which all classes are drawn equally often."""
-    counts = torch.bincount(torch.as_tensor(labels)).clamp(min=1)
-    return 1.0 / counts[torch.as_tensor(labels)].double()

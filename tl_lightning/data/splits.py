@@ -1,28 +1,69 @@
-"""Which image is in which split: found, drawn once, written down."""
+"""Which sample is in which split: found, drawn once, written down."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from tl_lightning import checks
+from tl_lightning.data.samples import Item
 from tl_lightning.errors import UserError
+from tl_lightning.tasks.task import Task
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ("path", "split", "class", "skipped")
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image: path relative to the root, class name, split, and why it is in none (empty: it is used)."""
+class SplitOptions:
+    """How samples are divided where nothing else says it.
 
-    path: str
-    label: str
-    split: str
-    skipped: str = ""
+    `val_fraction` (and `test_fraction`) of the training samples are set aside, `max_per_class` of each class are kept.
+    `splits` repeats the split of an earlier run from its file. `split_seed` draws.
+    """
+
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    max_per_class: int | None = None
+    splits: str | None = None
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("val_fraction", "test_fraction"):
+            checks.number(f"data.{key}", getattr(self, key), 0, 1)
+        checks.whole("data.max_per_class", self.max_per_class, 1, optional=True)
+        checks.whole("data.split_seed", self.split_seed, 0)
+        if not 0 < self.val_fraction < 1 or self.val_fraction + self.test_fraction >= 1:
+            raise UserError(
+                f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} must leave something "
+                "to train on and to validate with"
+            )
+
+    def drawn(self, items: Sequence[Item], task: Task, given: Collection[str] = ()) -> list[Item]:
+        """Items with the splits that are not `given` drawn from their training items, stratified as the task says."""
+        labels = [i.label for i in items]
+        named, kept = task.strata(labels)
+        strata = {i.path: stratum for i, stratum in zip(items, named, strict=True)}
+        stay = {items[k].path for k in kept}
+        drawn, share = [i for i in items if i.path not in stay], self.val_fraction
+        if "test" not in given and self.test_fraction:
+            drawn = stratified(drawn, self.test_fraction, "test", self.split_seed, strata)
+            share /= 1 - self.test_fraction
+        if "val" not in given:
+            drawn = stratified(drawn, share, "val", self.split_seed, strata)
+        where = {i.path: i.split for i in drawn}
+        return [replace(i, split=where.get(i.path, i.split)) for i in items]
+
+    def limited(self, items: Sequence[Item], task: Task) -> list[Item]:
+        """At most `max_per_class` training items of each label. Raises UserError where labels are no classes."""
+        if self.max_per_class is None:
+            return list(items)
+        task.refuse_few_shot()
+        return few_shot(items, self.max_per_class, self.split_seed)
 
 
 def stratified(
@@ -38,7 +79,7 @@ def stratified(
         paths = sorted(i.path for i in items if strata[i.path] == stratum and i.split == "train")
         count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
         moved.update(_draw(paths, count, stratum, seed))
-    return [Item(i.path, i.label, into, i.skipped) if i.path in moved else i for i in items]
+    return [replace(i, split=into) if i.path in moved else i for i in items]
 
 
 def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
@@ -63,20 +104,8 @@ def write(items: Sequence[Item], path: Path) -> None:
         writer.writerows((i.path, i.split, i.label, i.skipped) for i in items)
 
 
-def check_fractions(val: float, test: float, per_class: int | None, noun: str) -> None:
-    """UserError unless the numbers that say how to divide leave something to train on."""
-    if strange := [n for n in (val, test, per_class or 0) if not isinstance(n, (int, float))]:
-        raise UserError(
-            f"data.val_fraction, data.test_fraction and data.max_per_class are numbers: {strange[0]} is none"
-        )
-    if per_class is not None and per_class < 1:
-        raise UserError(f"data.max_per_class={per_class} must be at least 1, or null for all")
-    if not 0 < val < 1 or not 0 <= test < 1 or val + test >= 1:
-        raise UserError(f"data.val_fraction={val} and data.test_fraction={test} must leave {noun} to train on")
-
-
 def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") -> list[Item]:
-    """Items as `write` left them; UserError if the file is another's or names samples that are gone.
+    """Items as `write` left them. Raises UserError if the file is another's or names samples that are gone.
 
     `among`: the option that says where they should be.
     """

@@ -24,7 +24,7 @@ def of_prefix(backbone: Backbone, boundary: int) -> str:
     stages = backbone.stages[:boundary]
     digest = hashlib.blake2b(digest_size=20)
     table = [(s.name, s.prefixes) for s in stages]
-    taken = (backbone.scaled, backbone.taps, boundary)  # what of the stages makes a row
+    taken = (backbone.reader, boundary)  # what of the stages makes a row
     digest.update(repr((table, taken, backbone.input.meaning)).encode())
     digest.update(repr(backbone.net).encode())  # strides, activations: what no parameter tells
     for name, tensor in backbone.net.state_dict().items():

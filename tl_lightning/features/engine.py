@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tl_lightning.backbones.backbone import Backbone, evaluating
+from tl_lightning import checks
+from tl_lightning.backbones.backbone import Backbone, Inputs, evaluating
 from tl_lightning.backbones.folding import fold
 from tl_lightning.backbones.weights import first_line
+from tl_lightning.batch import first_tensor, map_tensors
 from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Engine = Callable[[Tensor], Tensor]  # normalised images (N, 3, H, W) to the output of the last frozen stage
+Engine = Callable[[Any], Tensor]  # normalised images (N, 3, H, W), or tokens, to the output of the last frozen stage
 CHOICES = ("auto", "eager", "fused", "onnxruntime", "compiled")
 CHECKED_ROWS = 8
 # Work that must lie ahead before building a faster engine pays: an export takes about two seconds and saves two thirds
@@ -43,8 +45,7 @@ class Prefix:
     def __init__(
         self, backbone: Backbone, boundary: int, choice: str, device: torch.device, images: int, half: bool = True
     ) -> None:
-        if choice not in CHOICES:
-            raise UserError(f"engine={choice} is unknown: use {', '.join(CHOICES)}")
+        checks.one_of("engine", choice, CHOICES)
         if choice == "onnxruntime" and not _has_onnxruntime():
             raise UserError("engine=onnxruntime is not installed: pip install onnx onnxruntime")
         self.backbone, self.boundary, self.choice, self.device = backbone, boundary, choice, device
@@ -53,28 +54,29 @@ class Prefix:
         self._run: Engine = self.eager
 
     @torch.no_grad()
-    def eager(self, images: Tensor) -> Tensor:
+    def eager(self, images: Inputs) -> Tensor:
         """The network as it is, in evaluation mode, in float32."""
         with evaluating(self.backbone.to(self.device)):
             return self.backbone.below(images, self.boundary).float()
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images to activations of stage boundary-1, in float32."""
+    def __call__(self, images: Inputs) -> Tensor:
+        """Normalised images (N, 3, H, W), or tokens (N, T) by name, to activations (N, ...) of stage boundary-1, in float32."""
         if not self.name:
-            self.choose(images[:CHECKED_ROWS])
+            self.choose(map_tensors(lambda x: x[:CHECKED_ROWS], images))
         return self._run(images).float()
 
     @torch.no_grad()
-    def choose(self, few: Tensor) -> None:
-        """Choose the engine by these images."""
-        first = self.eager(few[: len(few) // 2])  # warms up
+    def choose(self, few: Inputs) -> None:
+        """Choose the engine by these images (N, 3, H, W) or texts."""
+        half = len(first_tensor(few)) // 2
+        first = self.eager(map_tensors(lambda x: x[:half], few))  # warms up
         began = time.perf_counter()
-        rest = self.eager(few[len(few) // 2 :])
+        rest = self.eager(map_tensors(lambda x: x[half:], few))
         expected = torch.cat([first, rest.to(first)])
         seconds = (time.perf_counter() - began) / len(rest) * self.images
         self.name = "eager"
-        for name in self._candidates(seconds, few.ndim == 4):
+        for name in self._candidates(seconds):
             try:
                 engine = _BUILDERS[name](self, few)
                 error = disagreement(expected, engine(few))
@@ -87,11 +89,11 @@ class Prefix:
                 break
             log.info(f"engine    {name} is off by {error:.1e}, allowed is {bound:g}: not taken")
 
-    def _candidates(self, seconds: float, images: bool) -> list[str]:
+    def _candidates(self, seconds: float) -> list[str]:
         """Engines to try, the fastest first, for so many seconds of work by the network itself."""
         if self.choice == "eager":
             return []
-        if not images:  # others would build anew for every length of text
+        if not self.backbone.input.fixed_size:  # others would build anew for every length of text
             return ["fused"]
         if self.choice != "auto":
             return list(dict.fromkeys([self.choice, "fused"]))
@@ -121,14 +123,14 @@ class _Below(nn.Module):
             if parameter.ndim == 4:
                 parameter.data = parameter.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Inputs) -> Tensor:
         return self.backbone.below(images, self.boundary)
 
 
-def _fused(prefix: Prefix, few: Tensor) -> Engine:
+def _fused(prefix: Prefix, few: Inputs) -> Engine:
     network = _Below(prefix.backbone, prefix.boundary).to(prefix.device)
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Inputs) -> Tensor:
         with torch.autocast("cuda", torch.float16, enabled=prefix.half):
             output: Tensor = network(images)
         return output
@@ -136,7 +138,7 @@ def _fused(prefix: Prefix, few: Tensor) -> Engine:
     return run
 
 
-def _compiled(prefix: Prefix, few: Tensor) -> Engine:
+def _compiled(prefix: Prefix, few: Inputs) -> Engine:
     run = _fused(prefix, few)
     graphs = "reduce-overhead" if prefix.device.type == "cuda" else "default"
     fast = torch.compile(run, mode=graphs)
@@ -171,7 +173,7 @@ def _onnxruntime(prefix: Prefix, few: Tensor) -> Engine:
     return run
 
 
-_BUILDERS: dict[str, Callable[[Prefix, Tensor], Engine]] = {
+_BUILDERS: dict[str, Callable[[Prefix, Any], Engine]] = {
     "fused": _fused,
     "onnxruntime": _onnxruntime,
     "compiled": _compiled,

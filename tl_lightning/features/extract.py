@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl_lightning.data.decoded import RAM_SHARE
-from tl_lightning.data.labelled import LabelledData
-from tl_lightning.data.loading import enough_workers
+from tl_lightning.backbones.backbone import Inputs
+from tl_lightning.batch import first_tensor, map_tensors
 from tl_lightning.errors import UserError
 from tl_lightning.features import digests
 from tl_lightning.features.bar import bar
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
-from tl_lightning.features.parts import Looks, Part, by_view, fitted
+from tl_lightning.features.extraction import RowSet, Views, by_view, fitted
+from tl_lightning.features.source import FeatureSource
 from tl_lightning.features.views import View
-from tl_lightning.machine import free_memory
+from tl_lightning.machine import RAM_SHARE, free_memory
 from tl_lightning.store import Entry, NoRoom, Store, human
 
 log = logging.getLogger(__name__)
@@ -38,17 +38,17 @@ class Extractor:
     rows stay in memory.
     """
 
-    def __init__(self, prefix: Prefix, data: LabelledData, store: Store | None, dtype: str, show: bool) -> None:
+    def __init__(self, prefix: Prefix, data: FeatureSource, store: Store | None, dtype: str, show: bool) -> None:
         self.prefix, self.data, self.store, self.dtype, self.show = prefix, data, store, dtype, show
         self.kept, self.computed, self.seconds = 0, 0, 0.0
-        self._room: dict[torch.Size, Tensor] = {}
+        self._normalise = data.input.normaliser()
 
     def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
         """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
-        parts = [Part(s, v, self.data.looks(s, v.transform)) for s, v in wanted]
+        parts = [RowSet(s, v, self.data.dataset(s, v.transform)) for s, v in wanted]
         for part in parts:  # sizes may differ between training and evaluation, and lengths between splits
-            like = (part.view.transform.name, part.looks.length)
-            twin = next((p for p in parts if p.shape and (p.view.transform.name, p.looks.length) == like), None)
+            like = (part.view.transform.name, part.dataset.length)
+            twin = next((p for p in parts if p.shape and (p.view.transform.name, p.dataset.length) == like), None)
             part.shape = twin.shape if twin else self._look(part)
         try:
             self._fill(parts)
@@ -60,39 +60,39 @@ class Extractor:
         self.kept = sum(a.nbytes for a in arrays)
         return arrays
 
-    def _fill(self, parts: Sequence[Part]) -> None:
+    def _fill(self, parts: Sequence[RowSet]) -> None:
         if self.store is not None:
             self._from_store(parts, self.store)
             return
-        size = sum(len(p.looks) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
+        size = sum(len(p.dataset) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
         if size > RAM_SHARE * free_memory():
             raise NoRoom(f"{human(size)} are more than a quarter of the {human(free_memory())} of memory that are free")
         for part in parts:
-            part.rows = np.empty((len(part.looks), *part.shape), self.dtype)
+            part.rows = np.empty((len(part.dataset), *part.shape), self.dtype)
         self._compute(parts)
 
-    def _look(self, part: Part) -> tuple[int, ...]:
+    def _look(self, part: RowSet) -> tuple[int, ...]:
         """Shape of a row; single precision from here on if half precision cannot hold its values."""
-        rows = self._again(part, np.unique([0, part.looks.longest, len(part.looks) - 1]))
+        rows = self._again(part, np.unique([0, part.dataset.longest, len(part.dataset) - 1]))
         fits = disagreement(rows, rows.half()) < _AGREES / 10
         if self.dtype == "float16" and not fits:
             log.info("cache     half precision cannot hold these activations: they are kept in single precision")
         self.dtype = self.dtype if fits else "float32"
         return tuple(rows.shape[1:])
 
-    def _name(self, parts: Sequence[Part], store: Store) -> None:
+    def _name(self, parts: Sequence[RowSet], store: Store) -> None:
         """Give every part its key; single precision if an earlier run found half precision too narrow for them."""
         prefix = digests.of_prefix(self.prefix.backbone, self.prefix.boundary)
         samples = {split: self.data.digests(split) for split in {p.split for p in parts}}
         for dtype in dict.fromkeys(("float32", self.dtype)):
             for p in parts:
-                how = (self.data.draft, dtype, self.prefix.half)
+                how = (self.data.reading, dtype, self.prefix.half)
                 p.key = digests.key(prefix, p.split, samples[p.split], p.view, *how)
             if all(store.get(p.key) for p in parts):
                 self.dtype = dtype
                 return
 
-    def _from_store(self, parts: Sequence[Part], store: Store) -> None:
+    def _from_store(self, parts: Sequence[RowSet], store: Store) -> None:
         self._name(parts, store)
         with ExitStack() as locks:
             for part in sorted(parts, key=lambda p: p.key):  # one order for all processes: none waits for a waiting one
@@ -101,13 +101,13 @@ class Extractor:
             missing = [p for p in parts if p.rows is None]
             if not missing:
                 return
-            sizes = [len(p.looks) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
+            sizes = [len(p.dataset) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
             store.make_room(sum(sizes))
             with ExitStack() as drafts:
                 for part in missing:
-                    length = len(part.looks)
+                    length = len(part.dataset)
                     facts = {"split": part.split, "images": length, "shape": part.shape, "dtype": self.dtype,
-                             "root": str(self.data.folder.root), "boundary": self.prefix.boundary,
+                             "root": str(self.data.samples.root), "boundary": self.prefix.boundary,
                              "network": type(self.prefix.backbone.net).__name__, "view": part.view.name}  # fmt: skip
                     folder = drafts.enter_context(store.writing(part.key, facts))
                     part.out = drafts.enter_context((folder / "rows.npy").open("wb"))
@@ -121,13 +121,13 @@ class Extractor:
                 except OSError as why:
                     raise NoRoom(f"{store.root / part.key} was removed to make room: {why}") from why
 
-    def _kept(self, part: Part, entry: Entry | None, number: int) -> np.ndarray | None:
+    def _kept(self, part: RowSet, entry: Entry | None, number: int) -> np.ndarray | None:
         """The rows of an entry, if it is whole and so many of them come out the same again."""
         if entry is None:
             return None
         try:
             rows = _opened(entry.folder / "rows.npy")
-            if rows.shape != (len(part.looks), *part.shape) or rows.dtype != np.dtype(self.dtype):
+            if rows.shape != (len(part.dataset), *part.shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
             picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
             again = fitted(self._again(part, picked), part.shape)
@@ -139,38 +139,31 @@ class Extractor:
             return None
         return rows
 
-    def _again(self, part: Part, picked: np.ndarray) -> Tensor:
+    def _again(self, part: RowSet, picked: np.ndarray) -> Tensor:
         """Rows of these samples by the network itself."""
-        stacked = self.data.stack([part.view(part.looks.prepared(int(i)), int(i)) for i in picked])
+        stacked = self.data.stack([part.view(part.dataset.prepared(int(i)), int(i)) for i in picked])
         return self.prefix.eager(self._normalised(stacked)).float().cpu()
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """Into the same memory each time: glibc before 2.38 would not find that of a batch again (its bug 14581)."""
-        shape, images = pixels.shape[1:], pixels.to(self.prefix.device, non_blocking=True)
-        if pixels.ndim != 4:
-            tokens: Tensor = self.data.input.normalise(images)
-            return tokens
-        if shape not in self._room or len(self._room[shape]) < len(pixels):
-            room = torch.empty(pixels.shape, device=images.device, memory_format=torch.channels_last)
-            self._room[shape] = room
-        normalised: Tensor = self.data.input.normalise(images, self._room[shape][: len(pixels)])
+    def _normalised(self, samples: Inputs) -> Inputs:
+        on_device = map_tensors(lambda x: x.to(self.prefix.device, non_blocking=True), samples)
+        normalised: Inputs = self._normalise(on_device)
         return normalised
 
-    def _compute(self, parts: Sequence[Part]) -> None:
+    def _compute(self, parts: Sequence[RowSet]) -> None:
         jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
-        total, began = sum(len(p.looks) for p in parts), time.perf_counter()
+        total, began = sum(len(p.dataset) for p in parts), time.perf_counter()
         with bar(self.show, total) as shown:
             for job, index, samples in self._batches(jobs):
                 rows = self._converted(self._normalised(samples), jobs[job][0].shape)
                 for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):
                     part.put(index, mine)
-                shown.advance(shown.task_ids[0], len(samples))
+                shown.advance(shown.task_ids[0], len(first_tensor(samples)))
         for part in parts:
             if part.out is not None:
                 part.out.close()  # a disk that is full says so now, and not when the entry is there
         self.computed, self.seconds = total, time.perf_counter() - began
 
-    def _converted(self, samples: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    def _converted(self, samples: Inputs, shape: tuple[int, ...]) -> np.ndarray:
         exact = fitted(self.prefix(samples).cpu(), shape).numpy()
         if not np.isfinite(exact).all():  # beyond what the engine's half precision holds on its way
             exact = fitted(self.prefix.eager(samples).cpu(), shape).numpy()
@@ -182,7 +175,7 @@ class Extractor:
             raise OverflowError("half precision cannot hold these activations")
         return rows
 
-    def _batches(self, jobs: Sequence[Sequence[Part]]) -> Iterator[tuple[int, np.ndarray, Tensor]]:
+    def _batches(self, jobs: Sequence[Sequence[RowSet]]) -> Iterator[tuple[int, np.ndarray, Inputs]]:
         order: list[list[tuple[int, int]]] = []
         for number, job in enumerate(jobs):
             # elsewhere as many as in evaluation, which the device has room for
@@ -192,9 +185,9 @@ class Extractor:
             order += [[(number, i) for i in index[a : a + step]] for a in range(0, len(index), step)]
         workers = self.data.workers
         if workers is None:
-            workers, _ = enough_workers(jobs[0][0].looks)
+            workers = self.data.enough_workers(jobs[0][0].dataset)
         loader = DataLoader(
-            Looks(jobs),
+            Views(jobs),
             batch_sampler=order,
             num_workers=workers,
             collate_fn=partial(by_view, self.data.stack),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from statistics import median
@@ -11,14 +10,14 @@ from statistics import median
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from tl_lightning.backbones.backbone import Backbone, evaluating
-from tl_lightning.data.labelled import LabelledData
-from tl_lightning.errors import UserError
-from tl_lightning.features.engine import Prefix
+from tl_lightning.backbones.norms import with_statistics
+from tl_lightning.backbones.taps import read_all_stages
+from tl_lightning.batch import map_tensors
 from tl_lightning.features.frozen import Options, kept_rows
+from tl_lightning.features.source import FeatureSource
 from tl_lightning.features.views import View
 from tl_lightning.transferability import evidence
 from tl_lightning.transferability.drift import symmetric_kl
@@ -29,20 +28,19 @@ log = logging.getLogger(__name__)
 _LOOKED_AT = 16  # images whose activations are compared with BatchNorm's statistics
 
 
-def measure(backbone: Backbone, data: LabelledData, options: Options, device: torch.device) -> Evidence:
+def measure(backbone: Backbone, data: FeatureSource, options: Options, device: torch.device) -> Evidence:
     """All facts, of the training images alone, in the evaluation geometry.
 
-    The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all.
+    The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all, UserError
+    for a task without classes.
     """
-    if data.folder.multi:
-        raise UserError("what stages tell of the classes is measured where every sample has one: name a strategy")
-    view = View(data.still)
+    labels, classes = data.task.class_indices(data.samples.targets("train")), data.task.outputs
+    view = View(data.eval_transform)
     wanted, boundary = [("train", view)], len(backbone.stages)
     rows = kept_rows(
-        backbone.tapped(), boundary, wanted, data, options, device, "the outputs of all stages, to compare them"
+        read_all_stages(backbone, scaled=False), boundary, wanted, data, options, device, "the outputs of all stages, to compare them"
     )[0]
     by_stage = dict(zip(backbone.stage_names, np.split(rows, np.cumsum(backbone.widths())[:-1], 1), strict=True))
-    labels, classes = data.folder.labels("train"), data.classes
     taps = [evidence.tap(name, part, labels, len(classes)) for name, part in by_stage.items()]
     taps.append(evidence.tap(ALL, evidence.together(by_stage), labels, len(classes)))
     likeness = None
@@ -51,7 +49,7 @@ def measure(backbone: Backbone, data: LabelledData, options: Options, device: to
     else:
         probabilities = source_probabilities(backbone, by_stage[backbone.stage_names[-1]])
         likeness = evidence.likeness(probabilities, labels, classes, backbone.source_classes)
-    counts = data.folder.counts("train")
+    counts = data.samples.counts("train")
     return Evidence(
         len(classes), len(labels), median(counts), tuple(taps), drift(backbone, data, view, device), likeness
     )
@@ -67,7 +65,7 @@ def source_probabilities(backbone: Backbone, features: np.ndarray) -> np.ndarray
 
 
 @torch.no_grad()
-def drift(backbone: Backbone, data: LabelledData, view: View, device: torch.device) -> dict[str, float]:
+def drift(backbone: Backbone, data: FeatureSource, view: View, device: torch.device) -> dict[str, float]:
     """By stage, how far a few training images' activations are from the statistics that its BatchNorm layers keep.
 
     The mean over layers of the symmetric divergence (see transferability/drift.py); stages without are left out.
@@ -84,48 +82,16 @@ def drift(backbone: Backbone, data: LabelledData, view: View, device: torch.devi
 
     hooks: list[RemovableHandle] = []
     for stage in backbone.stages:
-        for module in backbone.stage_modules(stage):
-            if isinstance(module, _BatchNorm) and module.track_running_stats:
-                hooks.append(module.register_forward_pre_hook(look(stage.name)))
+        for module in with_statistics(backbone.stage_modules(stage)):
+            hooks.append(module.register_forward_pre_hook(look(stage.name)))
     try:
         if hooks:
-            looks = data.looks("train", view.transform)
-            picked = np.linspace(0, len(looks) - 1, min(len(looks), _LOOKED_AT)).astype(int)  # they are sorted by class
-            samples = data.stack([view(looks.prepared(int(i)), int(i)) for i in picked])
+            dataset = data.dataset("train", view.transform)
+            picked = np.linspace(0, len(dataset) - 1, min(len(dataset), _LOOKED_AT)).astype(int)  # sorted by class
+            samples = data.stack([view(dataset.prepared(int(i)), int(i)) for i in picked])
             with evaluating(backbone.to(device)):
-                backbone(data.input.normalise(samples.to(device)))
+                backbone(data.input.normalise(map_tensors(lambda x: x.to(device), samples)))
     finally:
         for handle in hooks:
             handle.remove()
     return {stage: float(np.mean(values)) for stage, values in found.items()}
-
-
-@torch.no_grad()
-def pace(backbone: Backbone, batch: int = 8, rounds: int = 3) -> float:
-    """Images (or texts of 32 tokens) a second through the network on this CPU, BatchNorm folded; the best round."""
-    images = backbone.input.blank(torch.zeros(()), batch)
-    images = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-    prefix = Prefix(backbone, len(backbone.stages), "fused", torch.device("cpu"), batch)
-    prefix(images)
-    seconds = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        prefix(images)
-        seconds.append(time.perf_counter() - began)
-    return batch / min(seconds)
-
-
-def activation_bytes(backbone: Backbone) -> int:
-    """Bytes that a training step keeps of one image, in single precision: what autograd saves, parameters left out."""
-    held = {}
-    own = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = backbone.eval()(backbone.input.blank(next(backbone.parameters())))
-    return sum(held.values()) if output.requires_grad else 0

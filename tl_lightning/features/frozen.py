@@ -11,12 +11,13 @@ import lightning as L
 import numpy as np
 import torch
 
+from tl_lightning import checks
 from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.data.labelled import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import CHOICES, Prefix
 from tl_lightning.features.extract import Extractor
 from tl_lightning.features.rows import FeatureDataModule
+from tl_lightning.features.source import FeatureSource
 from tl_lightning.features.views import View, choose
 from tl_lightning.store import NoRoom, Store, human
 from tl_lightning.strategies.plan import Plan
@@ -37,15 +38,13 @@ class Options:
     show: bool = False
 
     def __post_init__(self) -> None:
+        if self.cache is False:  # which is how YAML reads "off"
+            object.__setattr__(self, "cache", "off")
         cache = self.cache
         if cache not in ("auto", "off") and not (isinstance(cache, int) and not isinstance(cache, bool) and cache > 0):
             raise UserError(f"cache={cache} is unknown: use auto, off, or a number of views of each image")
-        for name, value, known in (
-            ("engine", self.engine, CHOICES),
-            ("cache_dtype", self.dtype, ("float16", "float32")),
-        ):
-            if value not in known:
-                raise UserError(f"{name}={value} is unknown: use {', '.join(known)}")
+        checks.one_of("engine", self.engine, CHOICES)
+        checks.one_of("cache_dtype", self.dtype, ("float16", "float32"))
 
     @property
     def half(self) -> bool:
@@ -56,7 +55,7 @@ class Options:
 class Frozen:
     """The stages below a plan's boundary: their cached output, or they themselves on a faster engine."""
 
-    def __init__(self, backbone: Backbone, plan: Plan, data: LabelledData, options: Options) -> None:
+    def __init__(self, backbone: Backbone, plan: Plan, data: FeatureSource, options: Options) -> None:
         self.backbone, self.plan, self.data, self.options = backbone, plan, data, options
         self.choice = choose(options.cache, plan, data)
         self._features: np.ndarray | None = None
@@ -65,13 +64,13 @@ class Frozen:
         """What to train and evaluate on, and the stage at which its batches enter."""
         boundary, choice, options = self.plan.boundary, self.choice, self.options
         if choice.views:
-            whole = View(self.data.still)
+            whole = View(self.data.eval_transform)
             parts = [("train", view) for view in choice.views]
-            parts += [(split, whole) for split in ("val", "test") if any(self.data.folder.counts(split))]
+            parts += [(split, whole) for split in ("val", "test") if self.data.samples.size(split)]
             try:
                 rows = kept_rows(self.backbone, boundary, parts, self.data, options, device, choice.reason)
             except NoRoom as why:
-                log.warning(f"cache     off, {self.data.folder.noun} are drawn anew in every epoch: {why}")
+                log.warning(f"cache     off, {self.data.samples.noun} are drawn anew in every epoch: {why}")
             else:
                 by_split: dict[str, list[np.ndarray]] = {split: [] for split, _ in parts}
                 for (split, _), array in zip(parts, rows, strict=True):
@@ -82,7 +81,7 @@ class Frozen:
         else:
             log.info(f"cache     off: {choice.reason}")
         if boundary:
-            images = epochs * self.data.folder.size("train")
+            images = epochs * self.data.samples.size("train")
             own = copy.deepcopy(self.backbone)  # the learner's may be converted to another precision
             self.data.prefix = Prefix(own, boundary, options.engine, device, images, options.half)
         return self.data, boundary
@@ -94,7 +93,7 @@ class Frozen:
         """
         if self._features is not None:
             return self._features
-        wanted, reason = [("train", View(self.data.still))], "to solve the head"
+        wanted, reason = [("train", View(self.data.eval_transform))], "to solve the head"
         boundary = len(self.plan.stages)
         try:
             return kept_rows(backbone, boundary, wanted, self.data, self.options, device, reason)[0]
@@ -106,7 +105,7 @@ def kept_rows(
     backbone: Backbone,
     boundary: int,
     wanted: Sequence[tuple[str, View]],
-    data: LabelledData,
+    data: FeatureSource,
     options: Options,
     device: torch.device,
     reason: str,
@@ -115,14 +114,14 @@ def kept_rows(
 
     In memory, with a warning, where the disk cannot hold it. Raises NoRoom if neither can.
     """
-    images = sum(data.folder.size(split) for split, _ in wanted)
+    images = sum(data.samples.size(split) for split, _ in wanted)
 
     def rows(store: Store | None) -> list[np.ndarray]:
         prefix = Prefix(backbone, boundary, options.engine, device, images, options.half)
         extractor = Extractor(prefix, data, store, options.dtype, options.show)
         found = extractor.rows(wanted)
         where = "in memory" if store is None else f"in {store.root}"
-        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} {data.folder.noun}/s, {prefix.name}"
+        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} {data.samples.noun}/s, {prefix.name}"
         how = f"{extractor.computed} computed at {pace}" if extractor.computed else "all from an earlier run"
         log.info(f"cache     {reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
         return found

@@ -1,1 +1,1 @@
-"""From a configuration to a run's folder, and back: the only rooms that know Hydra."""
+"""A run is a folder: what is written into it, and all that is read back."""

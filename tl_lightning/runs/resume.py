@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning.errors import UserError
+from tl_lightning.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -27,48 +28,52 @@ _FREE = (
     "callbacks.progress",
     "engine",
 )
+_OURS = ("resume", "debug", "allow", "run_dir")  # of this command line, not of the run
 
 
-def resumed(cfg: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, str]:
-    """The run's own configuration with this command line's values on top, and its last checkpoint.
+def resumed(run: str | Path, values: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """The run's own values with this command line's on top, and its last checkpoint.
 
-    `cfg` is what this command line composes, `overrides` are its arguments. Raises UserError if the folder cannot
+    `values` is what this command line composes, `words` are its arguments. Raises UserError if the folder cannot
     be resumed, or if something else than the epochs and the machine is to change.
     """
-    run = Path(cfg.resume).expanduser()
-    check(run)
-    saved = OmegaConf.load(run / "config.yaml")
-    assert isinstance(saved, DictConfig)
-    take_over(saved, cfg, overrides, _FREE)
-    saved.resume = saved.run_dir = str(run)
-    saved.data.splits = str(run / "splits.csv")
-    done, steps = _done(run)
-    if done >= saved.trainer.max_epochs:
-        raise UserError(f"resume={run} has trained its {done} epochs: raise trainer.max_epochs above {done} to go on")
-    _forget(run / "metrics.csv", done, steps)
-    log.info(f"resuming  {run} after {done} epochs")
-    return saved, str(_checkpoint(run))
+    folder = RunFolder(Path(run).expanduser())
+    check(folder)
+    saved = folder.config()
+    take_over(saved, values, words, _FREE)
+    saved["resume"] = str(folder.path)
+    saved["data"]["splits"] = str(folder.splits_file)
+    done, steps = _done(folder)
+    if done >= saved["trainer"]["max_epochs"]:
+        raise UserError(
+            f"resume={folder.path} has trained its {done} epochs: raise trainer.max_epochs above {done} to go on"
+        )
+    _forget(folder.history_file, done, steps)
+    log.info(f"resuming  {folder.path} after {done} epochs")
+    return saved, str(folder.last_checkpoint)
 
 
-def take_over(saved: DictConfig, cfg: DictConfig, overrides: Sequence[str], free: Sequence[str]) -> None:
-    """Put what this command line says of the `free` keys into a saved configuration; UserError if it says more."""
-    for key in (o.lstrip("+~").partition("=")[0] for o in overrides):
-        if key in ("resume", "debug") or key.startswith("hydra."):
+def take_over(saved: dict[str, Any], values: Mapping[str, Any], words: Sequence[str], free: Sequence[str]) -> None:
+    """Put what this command line says of the `free` keys into saved values. Raises UserError if it says more."""
+    for key in (word.lstrip("+~").partition("=")[0] for word in words):
+        if key in _OURS or key.startswith("hydra."):
             continue
         if key not in free:
             raise UserError(f"a resumed run keeps its {key}: only {', '.join(free)} may change")
-        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+        *groups, name = key.split(".")
+        into, source = saved, dict(values)
+        for group in groups:
+            into, source = into.setdefault(group, {}), source.get(group) or {}
+        into[name] = source.get(name)
 
 
-def check(run: Path) -> None:
-    """UserError unless the folder holds what resuming needs."""
-    for needed in (run / "config.yaml", run / "splits.csv", _checkpoint(run)):
+def check(folder: RunFolder) -> None:
+    """Raise UserError unless the folder holds what resuming needs."""
+    for needed in (folder.config_file, folder.splits_file, folder.last_checkpoint):
         if not needed.is_file():
-            raise UserError(f"resume={run} cannot be resumed: {needed.relative_to(run)} is missing there")
-
-
-def _checkpoint(run: Path) -> Path:
-    return run / "checkpoints" / "last.ckpt"
+            raise UserError(
+                f"resume={folder.path} cannot be resumed: {needed.relative_to(folder.path)} is missing there"
+            )
 
 
 def _forget(path: Path, done: int, steps: int) -> None:
@@ -89,10 +94,10 @@ def _forget(path: Path, done: int, steps: int) -> None:
             writer.writerows(kept)
 
 
-def _done(run: Path) -> tuple[int, int]:
-    """Epochs and steps at the last checkpoint."""
+def _done(folder: RunFolder) -> tuple[int, int]:
+    """Epochs and steps at the last checkpoint. Raises UserError if it cannot be read."""
     try:
-        state = torch.load(_checkpoint(run), map_location="cpu", weights_only=True)
+        state = torch.load(folder.last_checkpoint, map_location="cpu", weights_only=True)
         return int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]), int(state["global_step"])
     except Exception as error:  # a damaged zip or pickle raises whatever it likes
-        raise UserError(f"resume={run} cannot be resumed: last.ckpt cannot be read ({error})") from error
+        raise UserError(f"resume={folder.path} cannot be resumed: last.ckpt cannot be read ({error})") from error

@@ -1,31 +1,28 @@
-"""What learns: names and numbers."""
+"""What learns: names and numbers. Called, it lists the options of `strategy=`."""
 
-from tl_lightning.strategies.advisor import Advice, Auto
-from tl_lightning.strategies.freezing import (
-    EarlyFeatures,
-    FeatureExtraction,
-    FinetuneAll,
-    FinetuneTop,
-    LinearProbe,
-    Lora,
+import sys
+from types import ModuleType
+
+from tl_lightning import lazy
+from tl_lightning.options import options
+
+__getattr__ = lazy.exports(
+    __name__,
+    {
+        **dict.fromkeys(("Advice", "Auto"), "advisor"),
+        **dict.fromkeys(
+            ("EarlyFeatures", "FeatureExtraction", "FinetuneAll", "FinetuneTop", "LinearProbe", "Lora"), "freezing"
+        ),
+        **dict.fromkeys(("GradualUnfreeze", "LpFt"), "phased"),
+        **dict.fromkeys(("HEAD", "Facts", "FineTuning", "Phase", "Plan", "Strategy"), "plan"),
+    },
 )
-from tl_lightning.strategies.phased import GradualUnfreeze, LpFt
-from tl_lightning.strategies.plan import HEAD, Facts, Phase, Plan, Strategy
 
-__all__ = [
-    "HEAD",
-    "Advice",
-    "Auto",
-    "EarlyFeatures",
-    "Facts",
-    "FeatureExtraction",
-    "FinetuneAll",
-    "FinetuneTop",
-    "GradualUnfreeze",
-    "LinearProbe",
-    "Lora",
-    "LpFt",
-    "Phase",
-    "Plan",
-    "Strategy",
-]
+
+class _Room(ModuleType):
+    def __call__(self) -> list[str]:
+        """The options of `strategy=`: `tl_lightning.strategies()`."""
+        return options("strategy")
+
+
+sys.modules[__name__].__class__ = _Room

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from tl_lightning import checks
 from tl_lightning.strategies.plan import Facts, FineTuning, Strategy
-from tl_lightning.transferability.evidence import Evidence
+
+if TYPE_CHECKING:
+    from tl_lightning.transferability.evidence import Evidence
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,11 @@ class Auto(Strategy):
     large_texts: Strategy
     trial_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        checks.number("strategy.few", self.few, 0)
+        checks.number("strategy.alike", self.alike, -1, 1)
+        checks.number("strategy.trial_seconds", self.trial_seconds, 0)
+
     def given(self, facts: Facts) -> Strategy:
         """The advised strategy, ready to be followed; the reasons are logged."""
         advice = self.advise(facts)
@@ -59,26 +68,27 @@ class Auto(Strategy):
 
     def advise(self, facts: Facts) -> Advice:
         """The strategy, its open values filled in, and why."""
-        noun = "texts" if facts.texts else "images"
-        if not facts.gentle:
+        noun = facts.noun
+        if not facts.small_rates:
             known = "drawn images" if facts.pretrained else "nothing"
-            size = f"{facts.train_images} {noun} of {facts.classes} classes"
-            like = "text" if facts.texts else "photograph"
-            return self._answer(self.unlike_any, size, f"the weights know {known}, which no {like} is like", facts)
+            size = f"{facts.train_samples} {noun} of {facts.outputs} classes"
+            return self._answer(self.unlike_any, size, f"the weights know {known}, which none of them is like", facts)
         evidence = facts.measured()
         small, alike = evidence.per_class < self.few, evidence.lead > self.alike
-        sizes = (self.small_different, self.small_alike), (self.large_different, self.large_alike)
         bound = "fewer than" if small else "no fewer than"
         size = f"{evidence.per_class:g} {noun} per class, {bound} {self.few:g}"
-        if facts.texts:
+        if facts.all_layers:
             chosen = self.small_texts if small else self.large_texts
-            return self._answer(chosen, size, f"{_told(evidence)} in turn; no last layer is the best", facts)
-        both = sizes[not small]
-        chosen, how = both[alike], ""
-        if self.trial_seconds and facts.attempt and both[0] != both[1]:
-            found = [facts.attempt(s.given(facts), self.trial_seconds) for s in both]
-            chosen = both[alike] if found[0] == found[1] else both[found[1] > found[0]]
-            how = f", by trials on held-out training images: {found[1]:.3f} (alike), {found[0]:.3f} (different)"
+            return self._answer(chosen, size, f"{_accuracies(evidence)} in turn; no last layer is the best", facts)
+        for_alike = self.small_alike if small else self.large_alike
+        for_different = self.small_different if small else self.large_different
+        chosen, how = for_alike if alike else for_different, ""
+        if self.trial_seconds and facts.attempt and for_alike != for_different:
+            near = facts.attempt(for_alike.given(facts), self.trial_seconds)
+            far = facts.attempt(for_different.given(facts), self.trial_seconds)
+            if near != far:
+                chosen = for_alike if near > far else for_different
+            how = f", by trials on held-out training {noun}: {near:.3f} (alike), {far:.3f} (different)"
         advice = self._answer(chosen, size, _compared(evidence, self.alike), facts, how)
         few = evidence.per_class <= _CO_TUNING_IMAGES and evidence.likeness is not None
         return replace(advice, proposal=_CO_TUNING) if few and isinstance(advice.strategy, FineTuning) else advice
@@ -90,9 +100,9 @@ class Auto(Strategy):
 
 def _compared(evidence: Evidence, bound: float) -> str:
     verdict = f"above {bound:g}: alike" if evidence.lead > bound else f"not above {bound:g}: different"
-    return f"{_told(evidence)} in turn; a lead of {evidence.lead:+.3f}, {verdict}"
+    return f"{_accuracies(evidence)} in turn; a lead of {evidence.lead:+.3f}, {verdict}"
 
 
-def _told(evidence: Evidence) -> str:
-    told = " against ".join(f"{t.told:.3f} of {t.name}" for t in (evidence.last, evidence.best_early))
-    return f"{told}, in accuracy on samples left out"
+def _accuracies(evidence: Evidence) -> str:
+    both = " against ".join(f"{t.mean_accuracy:.3f} of {t.name}" for t in (evidence.last, evidence.best_early))
+    return f"{both}, in accuracy on samples left out"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tl_lightning import checks
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.taps import cut_after, read_all_stages
 from tl_lightning.errors import UserError
 from tl_lightning.strategies.plan import HEAD, Facts, FineTuning, Phase, Plan, Strategy
 
@@ -32,11 +34,11 @@ class LinearProbe(Strategy):
 
     def given(self, facts: Facts) -> Strategy:
         """Open values filled in."""
-        return self if self.taps is not None else replace(self, taps=facts.texts)
+        return self if self.taps is not None else replace(self, taps=facts.all_layers)
 
     def shape(self, backbone: Backbone) -> Backbone:
         """The backbone, its features those of all stages if asked for."""
-        return backbone.every() if self.taps else backbone
+        return read_all_stages(backbone) if self.taps else backbone
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """No phase."""
@@ -50,8 +52,11 @@ class EarlyFeatures(FeatureExtraction):
     upto: str | None = None
 
     def shape(self, backbone: Backbone) -> Backbone:
-        """The backbone cut after `upto`, by default after the last but one stage."""
-        return backbone.cut(self.upto or backbone.stage_names[-2])
+        """The backbone cut after `upto`, by default after the last but one stage.
+
+        Raises UserError if there is no such stage.
+        """
+        return cut_after(backbone, self.upto or backbone.stage_names[-2])
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,13 @@ class FinetuneTop(FineTuning):
 
     stages: int = 1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("strategy.stages", self.stages, 1)
+
     def plan(self, stages: Sequence[str]) -> Plan:
-        """One phase; UserError if there are fewer stages than asked for."""
-        if not 1 <= self.stages <= len(stages):
+        """One phase. Raises UserError if there are fewer stages than asked for."""
+        if self.stages > len(stages):
             raise UserError(
                 f"strategy.stages={self.stages}: this backbone has {len(stages)} stages ({', '.join(stages)})"
             )
@@ -73,35 +82,40 @@ class FinetuneTop(FineTuning):
 class FinetuneAll(FineTuning):
     """Every stage learns, the lower the slower.
 
-    `taps`: the head reads the pooled outputs of all stages, not of the last one alone. `part`: "all" parameters of a
+    `taps`: the head reads the pooled outputs of all stages, not of the last one alone. `parameters`: "all" of a
     stage learn, or those of its "norm" layers alone (arXiv:2003.00152), or its "bias"es (BitFit, arXiv:2106.10199).
     """
 
     taps: bool = False
-    part: str = "all"
+    parameters: str = "all"
 
     def shape(self, backbone: Backbone) -> Backbone:
         """The backbone, its features those of all stages if asked for."""
-        return backbone.every() if self.taps else backbone
+        return read_all_stages(backbone) if self.taps else backbone
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase with discriminative rates (ULMFiT, arXiv:1801.06146)."""
         phase = Phase(None, self.speeds(stages, len(stages)))
-        return Plan(tuple(stages), (phase,), self.norm or "eval", part=self.part)
+        return Plan(tuple(stages), (phase,), self.norm or "eval", parameters=self.parameters)
 
 
 @dataclass(frozen=True)
 class Lora(FineTuning):
     """Every matrix of every stage gets an update of rank `rank`, scaled by `alpha` / rank, which alone learns.
 
-    LoRA (arXiv:2106.09685); the model that is written has the updates merged. UserError if there is no matrix.
+    LoRA (arXiv:2106.09685); the model that is written has the updates merged.
     """
 
     rank: int = 8
     alpha: float = 16.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("strategy.rank", self.rank, 1)
+        checks.number("strategy.alpha", self.alpha, 0)
+
     def shape(self, backbone: Backbone) -> Backbone:
-        """The backbone with the updates inserted."""
+        """The backbone with the updates inserted. Raises UserError if there is no matrix."""
         if not low_rank.insert(backbone.net, self.rank, self.alpha):
             raise UserError(
                 f"strategy=lora: {type(backbone.net).__name__} has no linear layer, attention or 1 x 1 convolution to "
@@ -112,4 +126,4 @@ class Lora(FineTuning):
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase."""
         phase = Phase(None, self.speeds(stages, len(stages)))
-        return Plan(tuple(stages), (phase,), self.norm or "eval", part="lora")
+        return Plan(tuple(stages), (phase,), self.norm or "eval", parameters="lora")

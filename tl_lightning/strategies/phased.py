@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tl_lightning import checks
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.taps import read_all_stages
 from tl_lightning.errors import UserError
 from tl_lightning.strategies.plan import Facts, FineTuning, Phase, Plan, Strategy
 
@@ -15,6 +17,10 @@ class GradualUnfreeze(FineTuning):
     """The head first, then one more stage from the top every `every` epochs (ULMFiT, arXiv:1801.06146)."""
 
     every: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("strategy.every", self.every, 1)
 
     def plan(self, stages: Sequence[str]) -> Plan:
         """One phase per stage and one before them; the last takes the rest of the run."""
@@ -36,12 +42,16 @@ class LpFt(FineTuning):
     head_epochs: int | None = None
     taps: bool | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.whole("strategy.head_epochs", self.head_epochs, 0, optional=True)
+
     def shape(self, backbone: Backbone) -> Backbone:
         """The backbone, its features those of all stages if asked for."""
-        return backbone.every() if self.taps else backbone
+        return read_all_stages(backbone) if self.taps else backbone
 
     def given(self, facts: Facts) -> Strategy:
-        """Open values filled in; UserError if a head is to be solved on features that will not stay."""
+        """Open values filled in. Raises UserError if a head is to be solved on features that will not stay."""
         filled = super().given(facts)
         assert isinstance(filled, LpFt)
         if filled.head_epochs == 0 and not facts.pretrained and filled.norm != "eval":
@@ -49,7 +59,7 @@ class LpFt(FineTuning):
                 "strategy.head_epochs=0 on random weights: their BatchNorm statistics change with the first batch, and "
                 "with them the features that the head was solved on; take strategy.head_epochs=3 or strategy.norm=eval"
             )
-        taps = facts.texts if filled.taps is None else filled.taps
+        taps = facts.all_layers if filled.taps is None else filled.taps
         epochs = (0 if facts.pretrained else 3) if filled.head_epochs is None else filled.head_epochs
         return replace(filled, head_epochs=epochs, taps=taps)
 

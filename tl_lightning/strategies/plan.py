@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from tl_lightning.backbones.backbone import Backbone
+from tl_lightning import checks
 from tl_lightning.errors import UserError
-from tl_lightning.transferability.evidence import Evidence
+
+if TYPE_CHECKING:
+    from tl_lightning.backbones.backbone import Backbone
+    from tl_lightning.transferability.evidence import Evidence
 
 HEAD = "head"
 SOURCE_HEAD = "source_head"  # the source's own classifier, where a regularizer trains it along
 NORMS = ("eval", "track", "train")
-PARTS = ("all", "norm", "bias", "lora")
+PARAMETERS = ("all", "norm", "bias", "lora")
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,21 @@ class Plan:
     `norm`: "eval" keeps the stored statistics and trains scale and shift; "track" lets the statistics follow
     the new data and keeps scale and shift; "train" does both, as from scratch. A frozen stage keeps all of it.
     `solve`: before the first epoch the head is solved exactly on the features; then there may be no phase at all.
-    `part`: which parameters of a stage that learns do so: "all", those of "norm" layers, every "bias", or low-rank
-    updates ("lora").
-    Raises ValueError unless every phase gives each stage and the head a speed, and something learns in it.
+    `parameters`: which of a stage that learns do so: "all", those of "norm" layers, every "bias", or low-rank updates
+    ("lora"); members.py says which these are.
+    Raises ValueError unless every phase gives each stage and the head a speed, and something learns in it; UserError
+    for values that a user has given.
     """
 
     stages: tuple[str, ...]
     phases: tuple[Phase, ...]
     norm: str = "eval"
     solve: bool = False
-    part: str = "all"
+    parameters: str = "all"
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UserError(f"norm='{self.norm}' is unknown: use {', '.join(NORMS)}")
-        if self.part not in PARTS:
-            raise UserError(f"part='{self.part}' is unknown: use {', '.join(PARTS)}")
+        checks.one_of("strategy.norm", self.norm, NORMS)
+        checks.one_of("strategy.parameters", self.parameters, PARAMETERS)
         if not (self.phases or self.solve) or any(p.epochs is None for p in self.phases[:-1]):
             raise ValueError("a plan needs phases, and all but the last need a number of epochs")
         if any(p.epochs is not None and p.epochs < 1 for p in self.phases):
@@ -102,7 +105,7 @@ class Plan:
         return self.boundary < len(self.stages)
 
     def check_length(self, max_epochs: int) -> None:
-        """UserError unless every phase gets at least one epoch of a run this long."""
+        """Raise UserError unless every phase gets at least one epoch of a run this long."""
         if max_epochs <= self.starts[-1]:
             raise UserError(
                 f"trainer.max_epochs={max_epochs} is too short for the strategy's phases, the last of which starts at "
@@ -112,23 +115,25 @@ class Plan:
 
 @dataclass
 class Facts:
-    """What a strategy may ask about the task before it answers.
+    """What a strategy may ask before it answers.
 
-    `measure` takes a pass over the training images; `attempt` gives the accuracy of a strategy on some of them after so
-    many seconds of training on the others.
+    `small_rates`: high rates would destroy what photographs or texts taught the weights. `all_layers`: the last layer is
+    not the best to read. `noun`: what a sample is. `measure` takes a pass over the training samples; `attempt` gives the
+    accuracy of a strategy on some of them after so many seconds of training on the others.
     """
 
     pretrained: bool
-    gentle: bool  # photographs taught the weights what high rates would destroy
-    classes: int
-    train_images: int
-    texts: bool = False  # the backbone reads texts
+    small_rates: bool
+    outputs: int
+    train_samples: int
+    all_layers: bool = False
+    noun: str = "images"
     measure: Callable[[], Evidence] | None = field(default=None, compare=False)
     evidence: Evidence | None = None
     attempt: Callable[[Strategy, float], float] | None = field(default=None, compare=False)
 
     def measured(self) -> Evidence:
-        """The evidence, found when it is first asked for."""
+        """The evidence, found when it is first asked for. Raises ValueError where nothing measures."""
         if self.evidence is None:
             if self.measure is None:
                 raise ValueError("nothing measures here")
@@ -166,9 +171,15 @@ class FineTuning(Strategy):
     decay: float | None = None
     norm: str | None = None
 
+    def __post_init__(self) -> None:
+        checks.number("strategy.speed", self.speed, 0, optional=True)
+        checks.number("strategy.decay", self.decay, 0, optional=True)
+        if self.norm is not None:
+            checks.one_of("strategy.norm", self.norm, NORMS)
+
     def given(self, facts: Facts) -> Strategy:
         """Open values filled in for what the weights are."""
-        speed, decay, norm = (0.1, 0.6, "eval") if facts.gentle else (1.0, 1.0, "train")
+        speed, decay, norm = (0.1, 0.6, "eval") if facts.small_rates else (1.0, 1.0, "train")
         return replace(
             self,
             speed=speed if self.speed is None else self.speed,
@@ -177,7 +188,10 @@ class FineTuning(Strategy):
         )
 
     def speeds(self, stages: Sequence[str], learning: int) -> dict[str, float]:
-        """Speeds with the `learning` topmost stages and the head at work, the rest frozen."""
+        """Speeds with the `learning` topmost stages and the head at work, the rest frozen.
+
+        Raises ValueError where speed or decay is still open.
+        """
         if self.speed is None or self.decay is None:
             raise ValueError("ask given(facts) first: speed and decay are still open")
         depth = {name: len(stages) - 1 - i for i, name in enumerate(stages)}

@@ -28,7 +28,7 @@ class Tap:
     h_score: float
 
     @property
-    def told(self) -> float:
+    def mean_accuracy(self) -> float:
         """The mean of both accuracies: of few images, each alone is noise."""
         return (self.accuracy + self.nearest) / 2
 
@@ -65,12 +65,12 @@ class Evidence:
     @property
     def best_early(self) -> Tap:
         """The best of the stages before the last."""
-        return max(self.taps[:-2], key=lambda tap: tap.told, default=self.last)
+        return max(self.taps[:-2], key=lambda tap: tap.mean_accuracy, default=self.last)
 
     @property
     def lead(self) -> float:
         """By how much the last stage is ahead of the best earlier one: where it is behind, what it knows is other."""
-        return self.last.told - self.best_early.told
+        return self.last.mean_accuracy - self.best_early.mean_accuracy
 
 
 def tap(name: str, rows: np.ndarray, labels: np.ndarray, classes: int) -> Tap:

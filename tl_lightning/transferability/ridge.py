@@ -33,7 +33,8 @@ def reduce(rows: np.ndarray, w: Tensor) -> Reduced:
     """Rows (N, D) centred, scaled and rotated to their principal axes; what never varies is left out.
 
     Scaled by the root of their deviations, half-way to unit variance: all the way blows up features that hardly ever
-    fire, which with few images are noise. UserError if no feature varies, or some are not finite.
+    fire, which with few images are noise. `w` (N,) weighs the rows. Raises UserError if no feature varies, or some are
+    not finite.
     """
     n, d = rows.shape
     parts = [slice(a, min(a + _CHUNK, n)) for a in range(0, n, _CHUNK)]
@@ -72,27 +73,31 @@ def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Fit:
-    """The ridge classifier of the least leave-one-out squared error.
+    """The ridge regression of the least leave-one-out squared error.
 
-    `coefficients` (r, C) act on `Reduced.z`; `left_out` (N, C) are each image's values by the classifier that was
-    fitted without it; `accuracy` is how often the largest of them is right.
+    `coefficients` (r, C) act on `Reduced.z`; `left_out` (N, C) are each sample's values by the regression that was
+    fitted without it, `targets` (N, C) what they should be.
     """
 
     penalty: float
     coefficients: Tensor
     left_out: Tensor
-    accuracy: float
+    targets: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """How often the largest value of a sample that is left out is its class."""
+        return float((self.left_out.argmax(1) == self.targets.argmax(1)).double().mean())
 
 
-def ridge(reduced: Reduced, onehot: Tensor, w: Tensor, several: bool = False) -> Fit:
-    """The best of 25 penalties, by the error of every image left out in turn (the PRESS statistic, Allen 1974).
+def ridge(reduced: Reduced, targets: Tensor, w: Tensor) -> Fit:
+    """The best of 25 penalties, by the error of every sample left out in turn (the PRESS statistic, Allen 1974).
 
-    `onehot` (N, C), `w` (N,) the weight of each image. `several`: an image may have several classes, or none; accuracy
-    is then how often all of them are right.
+    `targets` (N, C): one-hot classes, 0 and 1 of several classes, or values; `w` (N,) the weight of each sample.
     """
     z, s = reduced.z, reduced.s
-    mean = w @ onehot / w.sum()
-    target = onehot - mean
+    mean = w @ targets / w.sum()
+    target = targets - mean
     projected = z.T @ (w[:, None] * target)
     squared, least, best = z**2, float("inf"), None
     for penalty in (s.mean() * torch.logspace(-4, 4, PENALTIES, dtype=torch.float64)).tolist():
@@ -101,12 +106,9 @@ def ridge(reduced: Reduced, onehot: Tensor, w: Tensor, several: bool = False) ->
         residual = (target - z @ beta) / (1 - leverage).clamp(min=1e-9)[:, None]
         error = float((w[:, None] * residual**2).sum() / w.sum())
         if error < least:
-            least, best = error, (penalty, beta, onehot - residual)
+            least, best = error, Fit(penalty, beta, targets - residual, targets)
     assert best is not None  # `reduce` has refused what is not finite
-    left_out = best[2]
-    right = ((left_out > 0.5) == onehot.bool()).all(1) if several else left_out.argmax(1) == onehot.argmax(1)
-    accuracy = float(right.double().mean())
-    return Fit(*best, accuracy)
+    return best
 
 
 def leave_one_out(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:

@@ -1,0 +1,1 @@
+"""torchvision's classification networks as backbones."""

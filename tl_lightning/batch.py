@@ -1,0 +1,50 @@
+"""What a loader gives and a network is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Inputs = "Tensor | Mapping[str, Tensor]"  # images or activations (N, ...); tokens by name, (N, T) each
+T = TypeVar("T", "Tensor", "Mapping[str, Tensor]")
+
+
+@dataclass
+class Batch:
+    """Samples, their targets, and where in their split they stand.
+
+    `inputs`: images (N, 3, H, W), activations (N, ...), or tokens as a mapping of (N, T). `targets`: (N,) class indices,
+    (N, C) several classes or values. `index` (N,): the place of each sample in its split.
+    """
+
+    inputs: Tensor | Mapping[str, Tensor]
+    targets: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def pin_memory(self) -> Batch:
+        """The same in pinned memory; torch's loader asks for it."""
+        pinned = map_tensors(lambda x: x.pin_memory(), self.inputs)
+        return Batch(pinned, self.targets.pin_memory(), self.index.pin_memory())
+
+    def with_inputs(self, inputs: Tensor | Mapping[str, Tensor]) -> Batch:
+        """The same samples in another form."""
+        return replace(self, inputs=inputs)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], inputs: T) -> T:
+    """The tensor, or every tensor of a mapping, changed."""
+    if isinstance(inputs, Mapping):
+        return {name: change(tensor) for name, tensor in inputs.items()}
+    return change(inputs)
+
+
+def first_tensor(inputs: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """The tensor, or the first of a mapping: all have the same number of samples, device and kind of numbers."""
+    return next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs

@@ -1,0 +1,183 @@
+"""From plain values to live objects: facts flow one way."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.optim import Optimizer
+
+from tl_lightning import optim, targets
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.callbacks.interrupt import Interrupt
+from tl_lightning.config.settings import Settings, Spec
+from tl_lightning.data.datamodule import LabelledData
+from tl_lightning.errors import UserError, nearest
+from tl_lightning.features.facts import measure
+from tl_lightning.features.frozen import Frozen, Options
+from tl_lightning.heads.solve import linear_of
+from tl_lightning.module import TransferModule
+from tl_lightning.regularizers import Regularizer
+from tl_lightning.reports.curves import Curves
+from tl_lightning.reports.phase_table import PhaseTable
+from tl_lightning.strategies.plan import Facts, Plan, Strategy
+from tl_lightning.trainer import build_trainer, check_options, shows_progress
+from tl_lightning.transferability.evidence import Evidence
+
+log = logging.getLogger(__name__)
+
+Attempt = Callable[[LabelledData, Strategy, float], float]  # accuracy of a strategy after so many seconds of training
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a run is made of; `evidence` is what an advised strategy rests on."""
+
+    module: TransferModule
+    data: LabelledData
+    strategy: Strategy
+    trainer: L.Trainer
+    frozen: Frozen
+    evidence: Evidence | None = None
+
+
+def build(settings: Settings, attempt: Attempt | None = None) -> Setup:
+    """Backbone > data > task > strategy > head > plan > module > trainer.
+
+    Raises UserError before anything is trained.
+    """
+    backbone, data, facts = gather(settings, attempt)
+    strategy: Strategy = made(settings, "strategy").given(facts)
+    backbone = strategy.shape(backbone)
+    head: nn.Module = made(settings, "head", backbone.feature_dim, data.task.start())
+    plan = strategy.plan(backbone.stage_names)
+    _refuse_plan(plan, backbone, head, settings.trainer)
+    regularizer = _regularizer(settings, backbone, plan)
+    optimizer = _optimizer(settings)
+    schedule = made(settings, "schedule")
+    module = TransferModule(backbone, head, plan, data.task, optimizer, schedule, regularizer)
+    module.seed = settings.seed
+    _prepare_network(module, settings.trainer)
+    callbacks = _callbacks(settings, module)
+    loggers = [made_of(settings, "logger", spec) for spec in settings.logger.values() if spec]
+    with refusing("trainer"):
+        trainer = build_trainer(settings.trainer, callbacks, loggers, settings.run_dir)
+    return Setup(module, data, strategy, trainer, Frozen(backbone, plan, data, feature_options(settings)), facts.evidence)
+
+
+def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone, LabelledData, Facts]:
+    """Backbone, data, and the facts that a strategy may ask for. Raises UserError for values that cannot be meant."""
+    check_options(settings.trainer)
+    options = feature_options(settings)
+    L.seed_everything(settings.seed, workers=True, verbose=False)
+    backbone: Backbone = made(settings, "backbone")
+    data: LabelledData = made(settings, "data", backbone.input, made(settings, "task"))
+    cuda = settings.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    facts = Facts(
+        backbone.pretrained,
+        backbone.small_rates,
+        len(data.task.outputs),
+        data.samples.size("train"),
+        backbone.all_layers,
+        data.samples.noun,
+        measure=lambda: measure(backbone, data, options, device),
+        attempt=partial(attempt, data) if attempt else None,
+    )
+    return backbone, data, facts
+
+
+def feature_options(settings: Settings) -> Options:
+    """How what is frozen is computed. Raises UserError for values that cannot be meant."""
+    shown = settings.callbacks.get("progress") is not None and shows_progress()
+    return Options(settings.cache, settings.engine, settings.cache_dtype, shown)  # type: ignore[arg-type]
+
+
+def _refuse_plan(plan: Plan, backbone: Backbone, head: nn.Module, trainer: Mapping[str, Any]) -> None:
+    if not trainer.get("fast_dev_run"):
+        plan.check_length(trainer["max_epochs"])
+    if backbone.reader is not None and 0 < plan.boundary < len(plan.stages):
+        raise UserError("strategy.taps=true reads every stage, so all must learn or none: take strategy.decay above 0")
+    if plan.solve:
+        linear_of(head)  # now rather than after the features are there
+
+
+def _regularizer(settings: Settings, backbone: Backbone, plan: Plan) -> Regularizer | None:
+    regularizer: Regularizer | None = made(settings, "regularizer", backbone)
+    if regularizer and not plan.moves:
+        log.info("no stage learns: there is nothing for the regularizer to hold on to, and it is left out")
+        return None
+    return regularizer
+
+
+def _optimizer(settings: Settings) -> Callable[[list[dict[str, Any]]], Optimizer]:
+    """What makes the optimizer of parameter groups, tried now rather than after the data is loaded."""
+    make: Callable[[list[dict[str, Any]]], Optimizer] = made(settings, "optimizer")
+    with refusing("optimizer"):
+        optim.refuse_trainer(make([{"params": [nn.Parameter(torch.zeros(1))]}]), settings.trainer)
+    return make
+
+
+def _prepare_network(module: TransferModule, trainer: Mapping[str, Any]) -> None:
+    if trainer.get("channels_last"):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if backend := trainer.get("compile"):
+        if backend not in torch.compiler.list_backends(exclude_tags=()):
+            raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")
+        if not module.backbone.library.compiles:
+            raise UserError("trainer.compile is for torchvision's networks: leave it out")
+        module.backbone.compile(backend=backend)
+
+
+def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
+    """The learner's own, then those of the configuration."""
+    own: list[Callback] = [Interrupt(), PhaseTable(), Curves(every=settings.trainer.get("log_every_n_steps", 10))]
+    for spec in settings.callbacks.values():
+        if spec is not None:
+            own.append(_completed(made_of(settings, "callbacks", spec), module))
+    return own
+
+
+def _completed(callback: Any, module: TransferModule) -> Callback:
+    """A callback; one that the configuration leaves open is given the learner, before anything has moved."""
+    with refusing("callbacks"):
+        found: Callback = callback(module) if isinstance(callback, partial) else callback
+    return found
+
+
+def made(settings: Settings, group: str, *facts: Any) -> Any:
+    """What a group describes, given the facts that its constructor still misses."""
+    built = made_of(settings, group, getattr(settings, group))
+    if not facts or not callable(built) or isinstance(built, (nn.Module, L.LightningDataModule)):
+        return built
+    with refusing(group):
+        return built(*facts)
+
+
+def made_of(settings: Settings, group: str, spec: Spec) -> Any:
+    """What a description of a group means; an object from Python is itself."""
+    if not isinstance(spec, Mapping):
+        return spec
+    with refusing(group):
+        return targets.build(spec, settings.allow)
+
+
+@contextmanager
+def refusing(group: str) -> Iterator[None]:
+    """What a constructor says of its arguments, as a UserError that names their group."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, MisconfigurationException) as error:
+        raise UserError(f"{group}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,126 @@
+"""Every private function of a library that the package leans on, in one place, and what makes torchvision importable.
+
+| library (last checked) | private name | the public way it stands in for |
+|---|---|---|
+| torchvision 0.28.0 | operators `torchvision::nms`, `qnms` | a torchvision linked against the torch at hand (see below) |
+| torchvision 0.28.0 | `GoogLeNet._transform_input`, `Inception3._transform_input` | none: the rescaling is not a module |
+| torchvision 0.28.0 | `VisionTransformer._process_input` | none: patches are flattened in a method |
+| torchvision 0.28.0 | `Weights.meta["_metrics"]`, `["_ops"]` | none: the documented figures are kept there alone |
+| lightning 2.6.6 | `subprocess_script._hydra_subprocess_cmd` | an argument of the launcher for the command of a rank |
+| lightning 2.6.6 | `DDPStrategy._setup_model`, `_register_ddp_hooks` | none: wrapping anew what has thawed (lightning#20340) |
+| torch 2.13.0 | `Conv2d._conv_forward`, `_reversed_padding_repeated_twice` | `F.conv2d` with every padding mode by hand |
+
+PyPI's torchvision is linked against CUDA. Beside a CPU build of torch its library does not load, and
+`import torchvision` then dies with "operator torchvision::nms does not exist", because two operators are given fake
+implementations without having been defined. lightning and torchmetrics import torchvision by themselves, so the remedy
+has to come before any of the three: a finder that runs when "torchvision" is first imported. Where the operators load
+it changes nothing. Models, transforms and data sets work without them; `torchvision.ops.nms` and the detection models
+do not.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import DDPStrategy
+    from torch import Tensor, nn
+
+_SCHEMA = "{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_kept: list[Any] = []  # a torch.library.Library takes its definitions along when it is collected
+
+
+class _BeforeTorchvision:
+    """Defines missing operators at the first import of torchvision, then steps aside."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            define_missing_operators()
+        return None
+
+
+def install() -> None:
+    """Arrange for `define_missing_operators` to run before torchvision is imported; imports nothing itself."""
+    if "torchvision" not in sys.modules and not any(isinstance(f, _BeforeTorchvision) for f in sys.meta_path):
+        sys.meta_path.insert(0, _BeforeTorchvision())
+
+
+def define_missing_operators() -> bool:
+    """Define `torchvision::nms` and `qnms` if the compiled ones do not load; True where something was defined."""
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return False
+    folder = Path(spec.origin).parent
+    for library in sorted(p for p in folder.glob("_C*") if p.suffix in {".so", ".pyd", ".dylib"}):
+        try:
+            torch.ops.load_library(str(library))
+            return False
+        except OSError:
+            continue
+    missing = [name for name in ("nms", "qnms") if not hasattr(torch.ops.torchvision, name)]
+    library_fragment = torch.library.Library("torchvision", "FRAGMENT")
+    for name in missing:
+        library_fragment.define(_SCHEMA.format(name=name))
+    _kept.append(library_fragment)
+    return bool(missing)
+
+
+def rescaled(net: Any, images: Tensor) -> Tensor:
+    """Normalised images (N, 3, H, W) as the weights of GoogLeNet and Inception want them: (x - 0.5) / 0.5."""
+    scaled: Tensor = net._transform_input(images)
+    return scaled
+
+
+def patches(net: Any, images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) as the tokens (N, P, D) of torchvision's ViT, without class token and positions."""
+    tokens: Tensor = net._process_input(images)
+    return tokens
+
+
+def figures(entry: Any) -> tuple[Mapping[str, float], float]:
+    """What torchvision's documentation says of a weights entry: accuracies on ImageNet, and GFLOPs."""
+    return entry.meta["_metrics"]["ImageNet-1K"], float(entry.meta["_ops"])
+
+
+def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution (N, C, H, W) with other weights, padded as the layer pads."""
+    output: Tensor = conv._conv_forward(x, weight, bias)
+    return output
+
+
+@contextmanager
+def launching(command: Sequence[str]) -> Iterator[None]:
+    """While inside, Lightning starts the further ranks of a run with this command."""
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    launcher: Any = subprocess_script
+    original = launcher._hydra_subprocess_cmd
+    launcher._hydra_subprocess_cmd = lambda local_rank: (list(command), os.getcwd())
+    try:
+        yield
+    finally:
+        launcher._hydra_subprocess_cmd = original
+
+
+def wrap_again(strategy: DDPStrategy) -> None:
+    """Wrap the learner anew: DDP averages only what had gradients when it wrapped (lightning#20340)."""
+    module = strategy.lightning_module
+    assert module is not None
+    strategy.model = None
+    gc.collect()  # the old reducer's hooks must be gone before the new one registers its own
+    strategy.model = strategy._setup_model(module)
+    strategy._register_ddp_hooks()

@@ -1,0 +1,130 @@
+"""Hydra's composition: groups and words to one configuration, resolved once into plain values."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from tl_lightning import targets
+from tl_lightning.errors import UserError, nearest
+from tl_lightning.options import conf_dir, options, plugged, torchvision_names
+
+_composing = threading.Lock()  # Hydra keeps what it composes from in one place for the whole process
+
+
+def register() -> None:
+    """Make known to Hydra what configurations refer to: our resolvers, and options that no file holds."""
+    OmegaConf.register_new_resolver("digits", _digits, replace=True)
+    OmegaConf.register_new_resolver("first", lambda a, b: b if a is None else a, replace=True)
+    OmegaConf.register_new_resolver("hydra_dir", _hydra_dir, replace=True)
+    template = option("backbone", "torchvision")
+    store = ConfigStore.instance()
+    for name in torchvision_names():
+        has_layers = name.startswith(("vgg", "alexnet"))  # pretrained fully connected ones, which may be read instead
+        more = {"features": "pooled"} if has_layers else {}
+        store.store(group="backbone", name=name, node={**template, "name": name, **more})
+    for group in ("backbone", "strategy", "head", "data"):
+        for name, target in plugged(group).items():
+            store.store(group=group, name=name, node=_described(target, partial=group in ("head", "data")))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The values of a composed configuration, interpolations resolved, without Hydra's own."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(k): v for k, v in values.items() if k != "hydra"}
+
+
+def composed(words: Sequence[str], run_dir: str = ".", config_name: str = "train") -> dict[str, Any]:
+    """The plain values of a command line's words. Raises what Hydra raises; leaves nothing of it behind."""
+    register()
+    with _composing, initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose(config_name, [*words, f"run_dir={_quoted(run_dir)}"])
+    return plain(cfg)
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """What the file of a group's option says, defaults included only by name."""
+    cfg = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    values = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(values, dict)
+    return {str(k): v for k, v in values.items()}
+
+
+def owners(group: str, key: str) -> list[str]:
+    """Which options of a group have a value of this name in their file."""
+    files = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+    return [name for name in files if key in option(group, name)]
+
+
+def check_choices(argv: Sequence[str]) -> None:
+    """Raise UserError with the nearest options for a group option that does not exist (sweeps: any of a list)."""
+    for argument in argv:
+        group, _, value = argument.partition("=")
+        known = options(group) if group.isidentifier() and value else []
+        for choice in (o.strip() for o in value.split(",")) if known else []:
+            is_word = choice.replace("_", "").isalnum()  # a sweep may also say glob(...) or choice(...)
+            if is_word and choice not in known and (group, choice) != ("experiment", "null"):
+                raise UserError(f"there is no {group} '{choice}': {nearest(choice, known)}")
+
+
+def _described(target: str, partial: bool) -> dict[str, Any]:
+    """A plug-in as an option: its target, and what its own signature gives as defaults."""
+    parameters = inspect.signature(targets.resolve(target)).parameters.values()
+    given = {p.name: p.default for p in parameters if isinstance(p.default, (bool, int, float, str, type(None)))}
+    return {"_target_": target, **({"_partial_": True} if partial else {}), **given}
+
+
+def _digits() -> str:
+    """`${digits:}`: the embedded digits, written when they are first asked for."""
+    from tl_lightning.data.images.digits import folder
+
+    return folder()
+
+
+def _hydra_dir(resume: str | None) -> str:
+    """Where Hydra keeps its files in the run: apart when resuming, so that the words that began it stay."""
+    return ".hydra" if resume is None else f".hydra/resumed-{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def merged(words: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Nested values as a command line would say them: {"trainer": {"max_epochs": 5}} is trainer.max_epochs=5.
+
+    Raises UserError for a value that is no plain data.
+    """
+    said = []
+    for key, value in words.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and not name.endswith("class_weights"):
+            said += merged(value, f"{name}.")
+        else:
+            said.append(f"{name}={_written(name, value)}")
+    return said
+
+
+def _written(name: str, value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_written(name, v) for v in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_quoted(str(k))}:{_written(name, v)}" for k, v in value.items()) + "}"
+    if isinstance(value, str) or hasattr(value, "__fspath__"):
+        return _quoted(str(value)) if not str(value).isidentifier() else str(value)
+    raise UserError(f"{name}={value!r} is neither a number, a text, a list nor a mapping")

@@ -1,0 +1,201 @@
+"""Batches for the learner: uint8 from the workers, normalised in one step on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tl_lightning import checks
+from tl_lightning.batch import Batch
+from tl_lightning.data.datamodule import LabelledData, Preview, Variation
+from tl_lightning.data.file_memo import remembered, stamp
+from tl_lightning.data.images import decoded, transforms
+from tl_lightning.data.images import image_folder as folders
+from tl_lightning.data.images.image_folder import ImageFolder
+from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
+from tl_lightning.data.options import Loading, grouped
+from tl_lightning.data.splits import SplitOptions
+from tl_lightning.errors import UserError
+from tl_lightning.inputs import ImageInput
+from tl_lightning.tasks.infer import infer
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 16  # images in a preview
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """`workers` None: as many processes as the time that an image takes to load calls for.
+
+    `cache`: where decoded images are kept, "auto", "ram", "disk" or "off". `draft`: large JPEGs are decoded at a
+    fraction of their size.
+    """
+
+    workers: int | None = None
+    cache: str = "auto"
+    draft: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cache is False:  # which is how YAML reads "off"
+            object.__setattr__(self, "cache", "off")
+        checks.whole("data.workers", self.workers, 0, optional=True)
+        checks.one_of("data.cache", self.cache, decoded.KINDS)
+        checks.boolean("data.draft", self.draft)
+
+
+class ImageDataModule(LabelledData):
+    """The splits of an image folder, in the geometry of one backbone. `prefix` gets normalised images."""
+
+    input: ImageInput
+    pass_batch = 8  # images at once on a CPU, where nothing is trained: larger ones take more memory and no less time
+
+    def __init__(
+        self,
+        samples: ImageFolder,
+        input: ImageInput,
+        augment: transforms.ImageAugmentation,
+        loading: Loading | None = None,
+        decoding: Decoding | None = None,
+    ) -> None:
+        super().__init__(samples, loading or Loading())
+        decoding = decoding or Decoding()
+        self.input, self.augment, self.workers = input, augment, decoding.workers
+        self.cache, self.draft = decoding.cache, decoding.draft
+        self.reading = "draft" if decoding.draft else "whole"
+        self.eval_transform = transforms.eval_transform(input)
+        self.train_transform = transforms.train_transform(input, transforms.ImageAugmentation(None, 0.0))
+        self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
+        self._first: Tensor | None = None
+        self._mix = self.task.mixer(augment.mixup, augment.cutmix)
+
+    @property
+    def variation(self) -> Variation:
+        """How training images differ from epoch to epoch."""
+        augment = self.augment
+        drawn = transforms.train_transform(self.input, augment) if augment.draws_pixels else None
+        return Variation(augment.flip, drawn, not augment.trivial, augment.draws_batches)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled (or balanced) batches of one size; a remainder too small for one waits for another epoch."""
+        keeps = transforms.shrink(self.input) if self.cache != "off" else None
+        transform = transforms.train_transform(self.input, self.augment, keeps)
+        return self._loader(self.images("train", transform), **self.train_batches())
+
+    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Every image of a split once."""
+        return self._loader(self.images(split, self.eval_transform), batch_sampler=self.eval_batches(split))
+
+    def images(self, split: str, transform: transforms.Transform, keep: bool = True) -> Images:
+        """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
+        slots = self._decoded_by(split, transform) if keep and self.cache != "off" else None
+        return Images(self.samples.split(split), transform, slots, self.draft)
+
+    def dataset(self, split: str, transform: transforms.Transform) -> Images:
+        """A split's images for one pass, of which nothing is kept."""
+        return self.images(split, transform, keep=False)
+
+    def preview(self) -> Preview:
+        """The first training images as they were augmented; none before the first batch."""
+        return Preview() if self._first is None else Preview(self.input.restore(self._first.float()))
+
+    def preview_of(self, views: Sequence[Callable[[Any, int], Any]], dataset: Images) -> Preview:
+        """The views (a few, if there are many) of the first training images."""
+        few = range(min(len(dataset), max(1, _SHOWN // len(views))))
+        pixels = torch.stack([view(dataset.prepared(i), i) for i in few for view in views[:_SHOWN]])
+        return Preview(pixels.float() / 255)
+
+    def enough_workers(self, dataset: Images) -> int:
+        """As many as the time that an image takes to load calls for."""
+        return enough_workers(dataset)[0]
+
+    def digests(self, split: str) -> list[str]:
+        """Of the files of a split, in order; remembered until a file changes."""
+        paths, doing = [i.path for i in self.samples.used(split)], "reading {} images to recognise them by their content"
+        found = remembered("digests", self.samples.root, paths, _digest, doing)
+        return [found[p] for p in paths]
+
+    def stack(self, samples: Sequence[Tensor]) -> Tensor:
+        """Images (3, H, W) as (N, 3, H, W)."""
+        return stack(samples)
+
+    def to_memory_format(self, rows: Tensor) -> Tensor:
+        """Maps (N, C, H, W) with their channels last in memory; vectors as they are."""
+        return rows.contiguous(memory_format=torch.channels_last) if rows.ndim == 4 else rows
+
+    def _decoded_by(self, split: str, transform: transforms.Transform) -> decoded.Decoded | None:
+        """Where a split's images are kept; the loader of the last evaluation finds what those before it have filled."""
+        name = f"{transform.prepare} draft={self.draft}"
+        if (split, name) not in self._slots:
+            stamps = [[str(Path(p).resolve()), *stamp(Path(p))] for p, _ in self.samples.split(split)]
+            shapes = prepared_shapes(self.samples, split, transform)
+            ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+            slots, where = decoded.keep(self.cache, name, stamps, shapes, ranks)
+            # of evaluation images, which are fewer and looked at later, no second warning
+            say = log.warning if slots is None and split == "train" else log.info
+            say(f"decoded   {split} images {where}")
+            self._slots[split, name] = slots
+        return self._slots[split, name]
+
+    def _loader(self, images: Images, **order: Any) -> DataLoader[Batch]:
+        if self.workers is None:
+            self.workers, per_image = enough_workers(images)
+            processes = f"{self.workers or 'no'} loader process{'' if self.workers == 1 else 'es'}"
+            log.info(f"loading   {per_image * 1e3:.2g} ms an image: {processes}")
+        options = {**self.loader_options(), **order}
+        return DataLoader(
+            images,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=self.collate,
+            **options,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise; erase and mix while training; run the frozen prefix if there is one."""
+        images, targets = self.input.normalise(batch.inputs), batch.targets
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.trainer and self.trainer.training:
+            images = transforms.erase(images, self.augment.erasing) if self.augment.erasing else images
+            images, targets = self._mix(images, targets) if self._mix else (images, targets)
+            self._first = images[:_SHOWN] if self._first is None else self._first
+        return super().on_after_batch_transfer(Batch(images, targets, batch.index), dataloader_idx)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def image_folder(
+    input: ImageInput,
+    task: folders.MakeTask = infer,
+    *,
+    root: str,
+    augment: transforms.ImageAugmentation | None = None,
+    flip: bool = True,
+    on_error: str = "skip",
+    **options: Any,
+) -> ImageDataModule:
+    """A folder of images in batches: found and divided by SplitOptions, loaded by Loading and Decoding.
+
+    `flip` False: a mirror image would be another class, so `augment` makes none. Raises UserError for anything that
+    cannot be trained on, TypeError for an unknown option.
+    """
+    if not isinstance(input, ImageInput):
+        raise UserError("the backbone reads texts, and the data are images: take data=text_csv, or an image backbone")
+    checks.boolean("data.flip", flip)
+    division, loading, decoding = grouped(options, SplitOptions, Loading, Decoding)
+    augment = augment or transforms.ImageAugmentation()
+    augment = augment if flip else replace(augment, flip=0.0)
+    samples = folders.read(root, task, division, on_error=on_error)
+    return ImageDataModule(samples, input, augment, loading, decoding)

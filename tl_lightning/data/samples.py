@@ -1,0 +1,75 @@
+"""Labelled samples in splits: the images of a folder, the texts of a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tl_lightning.errors import UserError
+from tl_lightning.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample: path relative to the root, label, split, and why it is in none (empty: it is used)."""
+
+    path: str
+    label: str
+    split: str
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Items under `root`, and the task that their labels are for. `noun`: what they are, for people.
+
+    What cannot be used is set aside with its reason.
+    """
+
+    root: Path
+    items: tuple[Item, ...]
+    task: Task
+    noun: ClassVar[str]
+
+    def sample(self, item: Item) -> Any:
+        """What a split holds of an item."""
+        raise NotImplementedError
+
+    def used(self, split: str) -> list[Item]:
+        """A split's usable items."""
+        return [i for i in self.items if i.split == split and not i.skipped]
+
+    def split(self, name: str) -> list[tuple[Any, Any]]:
+        """(sample, target) of a split's usable items."""
+        items = self.used(name)
+        return list(zip(map(self.sample, items), self.task.encode([i.label for i in items]), strict=True))
+
+    def targets(self, name: str) -> np.ndarray:
+        """Targets (N,) or (N, C) of a split's usable items, in the order of `split`."""
+        return self.task.encode([i.label for i in self.used(name)])
+
+    def size(self, split: str) -> int:
+        """Usable items in a split."""
+        return len(self.used(split))
+
+    def counts(self, split: str) -> list[int]:
+        """Usable items of each output of the task in a split."""
+        found = Counter(name for i in self.used(split) for name in self.task.members(i.label))
+        return [found[name] for name in self.task.outputs]
+
+    def refuse_unusable(self, where: str) -> None:
+        """Raise UserError unless there is something to train on and to validate with."""
+        one = self.noun.removesuffix("s")
+        self.task.refuse_unusable(where, one, dict(zip(self.task.outputs, self.counts("train"), strict=True)))
+        for split, doing in (("train", "to train on"), ("val", "for validation")):
+            if not self.size(split):
+                raise UserError(f"no {one} of {self.root} is left {doing}: add {self.noun}, or name a split of your own")
+
+    @property
+    def skipped(self) -> list[Item]:
+        """The items that cannot be used."""
+        return [i for i in self.items if i.skipped]

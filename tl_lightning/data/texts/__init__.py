@@ -1,0 +1,1 @@
+"""Texts: read from a table, turned into tokens."""

@@ -1,0 +1,1 @@
+"""What is done with a configuration or a run: one file a verb."""

@@ -1,0 +1,86 @@
+"""A finished run's network on its own data, to score it or other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.norms import recalibrate
+from tl_lightning.batch import Batch
+from tl_lightning.build import made
+from tl_lightning.config.settings import Settings, settings_of
+from tl_lightning.data.datamodule import Inputs, LabelledData
+from tl_lightning.errors import UserError
+from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.model import Model, load_model, load_state
+
+_CALIBRATION = 2048  # training samples that statistics are taken from anew
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A finished run's model and data."""
+
+    model: Model
+    data: LabelledData
+    settings: Settings
+
+    def load(self, state: Mapping[str, Tensor], anew: bool) -> None:
+        """Put weights in; `anew`: BatchNorm's statistics are taken from training samples."""
+        load_state(state, self.model.backbone.net, self.model.head)
+        if anew:
+            recalibrate(self.model.network, self._training_inputs())
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """How right the answers for the validation samples are, on average: the higher the better."""
+        right = [self.data.task.right(outputs, batch.targets) for outputs, batch in self._answered("val")]
+        return float(torch.cat(right).mean())
+
+    @torch.no_grad()
+    def scores(self, split: str) -> dict[str, float]:
+        """Every score of the task on a split. Raises UserError if the split is empty."""
+        task = self.data.task
+        if not self.data.samples.size(split):
+            raise UserError(f"there are no {split} {self.data.samples.noun} to evaluate on")
+        metrics, overview, loss, total = task.scores(), task.overview(), 0.0, 0
+        for outputs, batch in self._answered(split):
+            predictions, true = task.predictions(outputs.float()), task.true(batch.targets)
+            metrics.update(predictions, true)
+            if overview is not None:
+                overview.update(predictions, true)
+            loss += float(task.evaluation_loss()(outputs, batch.targets)) * len(batch)
+            total += len(batch)
+        named = {f"{split}/{k}": v for k, v in metrics.compute().items()}
+        found = task.reported(named, None if overview is None else overview.compute())
+        return {f"{split}/loss": loss / total, **{k: float(v) for k, v in found.items()}}
+
+    def _answered(self, split: str) -> Iterator[tuple[Tensor, Batch]]:
+        """Outputs (N, C) and the batch that they are for."""
+        for batch in self.data.eval_dataloader(split):
+            yield self.model.network(self.data.input.normalise(batch.inputs)), batch
+
+    def _training_inputs(self) -> Iterator[Inputs]:
+        """Normalised training samples, up to 2,048 of them, in batches."""
+        dataset = self.data.dataset("train", self.data.eval_transform)
+        picked = np.random.default_rng(0).permutation(len(dataset))[:_CALIBRATION]
+        for part in np.array_split(picked, max(1, len(picked) // 64)):
+            yield self.data.input.normalise(self.data.stack([dataset[int(i), 0][0] for i in part]))
+
+
+def judge(run: Path, allow: Sequence[str] = (), backbone: Backbone | None = None) -> Judge:
+    """The model and the data of a finished run. Raises UserError if there is no such run, or its data are gone."""
+    folder = RunFolder(run)
+    model = load_model(run, allow, backbone)
+    settings = settings_of(folder.config(), tuple(allow))
+    if not isinstance(settings.data, dict):
+        raise UserError(f"{run} was trained on data from Python ({settings.data}), which no file describes")
+    settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
+    data = made(settings, "data", model.backbone.input, made(settings, "task"))
+    return Judge(model, data, settings)

@@ -1,0 +1,89 @@
+"""Backbones side by side on a data set: one pass each, nothing trained."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+from tl_lightning.runs.advise import composed
+
+from tl_lightning import machine
+from tl_lightning.runs import cli
+
+_COLUMNS = (
+    "backbone", "leave-one-out", "95 % interval", "LogME", "H-score", "parameters", "images/s", "MB an image", "best",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What one backbone is worth and costs.
+
+    `accuracy` of ridge regression on its features, images left out in turn; `megabytes` of the activations that a
+    training step keeps of an image.
+    """
+
+    name: str
+    accuracy: float
+    images: int
+    logme: float
+    h_score: float
+    parameters: int
+    speed: float
+    megabytes: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy (Wilson's score interval)."""
+        found = binomtest(round(self.accuracy * self.images), self.images).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
+
+def rank(settings: Mapping[str, Settings], out: Path) -> Iterator[str]:
+    """A table of backbones by what they tell of the classes, line by line, and their Pareto front drawn to `out`.
+
+    Those whose weights are not on this machine are named and left out. Raises UserError for bad input.
+    """
+    quiet()
+    found, absent = [], {}
+    for name, of_backbone in settings.items():
+        if missing := _missing(of_backbone):
+            absent[name] = missing
+        else:
+            found.append(measured(name, of_backbone))
+            yield f"{name}: {found[-1].accuracy:.3f}"
+    found.sort(key=lambda r: -r.accuracy)
+    front = pareto([(r.speed, r.accuracy) for r in found])
+    rows = [[f"`{r.name}`", f"{r.accuracy:.3f}", "{:.3f}-{:.3f}".format(*r.interval), f"{r.logme:.3f}",
+             f"{r.h_score:.3f}", f"{r.parameters / 1e6:.1f}M", f"{r.speed:.0f}", f"{r.megabytes:.0f}",
+             "yes" if best else ""] for r, best in zip(found, front, strict=True)]  # fmt: skip
+    yield markdown(_COLUMNS, rows)
+    for name, why in absent.items():
+        yield f"{name}: not ranked, {why}"
+    if found:
+        pareto_figure([(r.name, r.speed, r.accuracy, r.interval) for r in found]).savefig(out)
+        yield f"accuracy against speed: {out}; best: none is both faster and more accurate"
+
+
+def _missing(settings: Settings) -> str:
+    """Why a backbone cannot be ranked; empty where it can."""
+    backbone = settings.backbone
+    if backbone.get("weights", "") is None:
+        return "random weights know nothing: name some with backbone.weights"
+    if backbone["_target_"] != "tl_lightning.backbones.torchvision":
+        return ""
+    entry, path = entries.find(backbone["name"], backbone["weights"])
+    return "" if entries.at_hand(entry, path) else f"its weights {entry} are not on this machine ({entry.url})"
+
+
+def measured(name: str, settings: Settings) -> Rank:
+    """One backbone's facts. Raises UserError where it cannot be measured."""
+    backbone, _, facts = gather(settings)
+    evidence = facts.measured()
+    last = evidence.last
+    parameters = sum(p.numel() for p in backbone.parameters())
+    size = activation_bytes(backbone) / 1e6
+    return Rank(name, last.accuracy, evidence.images, last.logme, last.h_score, parameters, pace(backbone), size)

@@ -1,0 +1,179 @@
+"""The main job: from settings to a trained, inspectable, reusable model in a run's folder."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tl_lightning.backbones import low_rank
+from tl_lightning.backbones.taps import read_last_stage
+from tl_lightning.build import Setup, build
+from tl_lightning.config.settings import Settings, settings_of
+from tl_lightning.data import splits
+from tl_lightning.features.facts import source_probabilities
+from tl_lightning.heads import solve
+from tl_lightning.jobs import announce, trials
+from tl_lightning.jobs.fit import fit, quiet, shared_threads
+from tl_lightning.jobs.processes import following
+from tl_lightning.runs import model
+from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.resume import resumed
+from tl_lightning.transferability.ridge import PENALTIES
+from tl_lightning.transferability.source import relationship
+
+log = logging.getLogger(__name__)
+
+
+def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dict[str, Any]:
+    """Build, fit, score, write; gives the contents of metrics.json.
+
+    `words`: the command line, of which a resumed run takes what may change; `label`: it for people. Raises UserError on
+    bad input, KeyboardInterrupt when stopped by hand.
+    """
+    started = time.perf_counter()
+    quiet()
+    checkpoint = None
+    if settings.resume:
+        values, checkpoint = resumed(settings.resume, settings.plain, words)
+        settings = settings_of(values, settings.allow)
+    folder = RunFolder(settings.run_dir)
+    setup = build(settings, partial(trials.attempt, train, settings))
+    advised = model.described(setup.strategy)
+    if isinstance(settings.strategy, Mapping) and settings.strategy["_target_"] != advised["_target_"]:
+        settings = replace(settings, strategy=advised)  # ranks and a resumed run follow it without asking
+    if setup.trainer.is_global_zero:
+        _write_start(folder, settings, setup)
+        announce.show_advice(folder, setup)
+        announce.introduce(settings, setup)
+    with following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
+        loaders = _prepare(setup, checkpoint)
+        learns = bool(setup.module.plan.phases)
+        seconds = fit(setup.trainer, setup.module, loaders, folder, checkpoint) if learns else 0.0
+        metrics = {
+            **_scores(setup, loaders, folder),
+            "seconds/fit": seconds,
+            "seconds/total": time.perf_counter() - started,
+            **_facts(setup),
+        }
+    if setup.trainer.is_global_zero:
+        _write_model(folder, settings, setup)
+        folder.write_json(folder.metrics_file, metrics)
+        announce.log_hparams(settings, setup, metrics, label)
+        announce.conclude(folder, setup.module.task, metrics)
+    return metrics
+
+
+def follow(folder: RunFolder, allow: tuple[str, ...]) -> None:
+    """Take part in a run as one more rank."""
+    train(settings_of(folder.config(), allow))
+
+
+def _write_start(folder: RunFolder, settings: Settings, setup: Setup) -> None:
+    """config.yaml and splits.csv: enough to repeat or resume the run, also after its folder has moved."""
+    values = _without_objects(settings.plain)
+    where = setup.data.samples.root
+    for key in ("root", "file"):  # wherever the run is resumed from
+        if isinstance(values["data"], dict) and values["data"].get(key) is not None:
+            values["data"][key] = str(where.absolute())
+    folder.write_config(values)
+    splits.write(setup.data.samples.items, folder.splits_file)
+
+
+def _without_objects(node: Any) -> Any:
+    """Plain values; an object from Python leaves its name, which nothing is built from."""
+    if isinstance(node, Mapping):
+        return {k: _without_objects(v) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_without_objects(v) for v in node]
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    kind = node if isinstance(node, type) or hasattr(node, "__qualname__") else type(node)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _write_model(folder: RunFolder, settings: Settings, setup: Setup) -> None:
+    module = setup.module
+    net = copy.deepcopy(module.backbone.net)
+    low_rank.merge(net)
+    facts = {
+        "backbone": _without_objects(settings.backbone),
+        "task": module.task.facts(),
+        "classes": list(module.task.outputs),
+        "preprocessing": module.backbone.input.facts(),
+        "features": module.backbone.feature_dim,
+        "head": _without_objects(settings.head),
+        "strategy": model.described(setup.strategy),
+    }
+    model.write_model(folder, model.state_of(net, module.head), facts, module.backbone)
+
+
+def _prepare(setup: Setup, checkpoint: str | None) -> L.LightningDataModule:
+    """What lies below the plan's boundary computed once, and the head solved if the plan says so; gives the batches."""
+    module, data, trainer = setup.module, setup.data, setup.trainer
+    if checkpoint:  # what the stages below the boundary compute is that of the run, whatever the weights file holds now
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    device = trainer.strategy.root_device
+    loaders, module.input_stage = setup.frozen.loaders(device, trainer.max_epochs or 1)
+    if checkpoint:
+        return loaders
+    targets = data.samples.targets("train")
+    if module.regularizer and module.regularizer.asks_source:
+        plain = module.backbone if module.backbone.reader is None else read_last_stage(module.backbone)
+        probabilities = source_probabilities(plain, setup.frozen.features(device, plain))
+        classes = data.task.class_indices(targets)
+        module.regularizer.tell(relationship(probabilities, classes, len(data.task.outputs)))
+    if module.plan.solve:
+        began = time.perf_counter()
+        solution = data.task.solve(setup.frozen.features(device, module.backbone), targets)
+        solve.install(module.head, solution)
+        how = f", then {solution.steps} steps of L-BFGS" if solution.steps else ""
+        log.info(
+            f"head      solved: leave-one-out {solution.quality} (ridge, best of {PENALTIES} penalties){how}; "
+            f"{time.perf_counter() - began:.1f} s"
+        )
+    return loaders
+
+
+def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> dict[str, float]:
+    """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
+    trainer, module = setup.trainer, setup.module
+    seen = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    last = {f"final/{k}": seen[f"val/{k}"] for k in (*module.task.shown, "loss") if f"val/{k}" in seen}
+    epochs = trainer.current_epoch if module.plan.phases else 0
+    best: dict[str, float] = {"best/epoch": epochs - 1} if epochs else {}
+    keeper = trainer.checkpoint_callback
+    if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
+        state = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+        best = {"best/epoch": int(state["epoch"])}
+    if trainer.progress_bar_callback:
+        trainer.progress_bar_callback.disable()
+    loggers = trainer.loggers
+    if epochs:
+        trainer.loggers = []  # no epoch: it would be one more point on the curves
+    scores = dict(trainer.validate(module, datamodule=loaders, verbose=False)[0])
+    trainer.loggers = loggers
+    if setup.data.has_test:
+        scores |= trainer.test(module, datamodule=loaders, verbose=False)[0]
+    if not module.plan.phases and isinstance(keeper, ModelCheckpoint):
+        trainer.save_checkpoint(folder.best_checkpoint)
+    return {k: float(v) for k, v in scores.items()} | last | best | {"epochs": epochs}
+
+
+def _facts(setup: Setup) -> dict[str, Any]:
+    total, trainable = setup.module.members.sizes()
+    return {
+        "params/total": total,
+        "params/trainable": trainable,
+        "classes": list(setup.module.task.outputs),
+        "skipped_files": len(setup.data.samples.skipped),
+    }

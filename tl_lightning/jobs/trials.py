@@ -1,0 +1,68 @@
+"""Short trials of candidate strategies, on the training samples alone."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tl_lightning.config.settings import Settings
+from tl_lightning.data import splits
+from tl_lightning.data.datamodule import LabelledData
+from tl_lightning.errors import UserError
+from tl_lightning.runs.model import described
+from tl_lightning.strategies.plan import Strategy
+
+log = logging.getLogger(__name__)
+
+_HELD_OUT = 0.25  # of the training samples of each class
+
+
+def attempt(
+    train: Callable[[Settings], dict[str, Any]],
+    settings: Settings,
+    data: LabelledData,
+    strategy: Strategy,
+    seconds: float,
+) -> float:
+    """Accuracy on held-out training samples after so many seconds of training at most, by one strategy.
+
+    The samples that are held out are the same for every strategy; those for validation and test are not looked at.
+    Raises UserError where the data come from Python, and can be divided there alone.
+    """
+    if not isinstance(settings.data, dict):
+        raise UserError("strategy.trial_seconds: data given from Python cannot be divided for trials; leave it out")
+    known = [i for i in data.samples.items if i.split == "train" and not i.skipped]
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "splits.csv")
+        splits.write(splits.stratified(known, _HELD_OUT, "val", settings.seed), file)
+        size = min(data.batch_size, max(1, len(known) // 2))
+        trial = replace(
+            settings,
+            strategy=described(strategy),
+            callbacks={},
+            logger={},
+            run_dir=Path(scratch),
+            data={**settings.data, "splits": str(file), "batch_size": size},
+            trainer={**settings.trainer, "max_time": {"seconds": seconds}},
+        )
+        with _silence():
+            accuracy = float(train(trial)[data.task.monitor])
+    log.info(f"trial     {accuracy:.4f} after at most {seconds:g} s: {strategy}")
+    return accuracy
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """While inside, this package says nothing below a warning: a trial is no run of its own."""
+    logger = logging.getLogger("tl_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

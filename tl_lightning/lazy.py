@@ -1,0 +1,18 @@
+"""Public names of a room, imported when they are first asked for (PEP 562): the package itself imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` for names by the module (below `package`) in which each is defined."""
+
+    def getattribute(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(import_module(f"{package}.{names[name]}"), name)
+
+    return getattribute

@@ -1,0 +1,82 @@
+"""Rates, first samples and overviews beside Lightning's own scalars."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from tl_lightning import optim
+from tl_lightning.learner import learner
+from tl_lightning.reports import writers
+from tl_lightning.reports.figures import FIGURES
+from tl_lightning.strategies.plan import HEAD
+
+
+class Curves(Callback):
+    """One rate curve per stage, the first training images or texts, and the task's picture.
+
+    `every`: steps between rates. `apart`: seconds between pictures, which take a tenth of one to draw; the last is
+    always drawn.
+    """
+
+    def __init__(self, images: int = 16, every: int = 10, apart: float = 5.0) -> None:
+        self.images, self.every, self.apart = images, every, apart
+        self._drawn = float("-inf")
+        self._waiting: tuple[Tensor, int] | None = None
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Show the samples that the network is about to see, once, and log the rates."""
+        if trainer.global_step + batch_idx == 0:
+            self._show_samples(trainer)
+        if batch_idx == 0 or trainer.global_step % self.every == 0:
+            for logger in trainer.loggers:  # not module.log: that keeps to its own steps and would drop these
+                logger.log_metrics(rates(trainer, pl_module), trainer.global_step)
+
+    def _show_samples(self, trainer: L.Trainer) -> None:
+        if not writers.takes_pictures(trainer.loggers):
+            return
+        preview = trainer.datamodule.preview()  # type: ignore[attr-defined]  # set by fit, but not declared
+        if preview.images is not None:
+            writers.add_image(trainer.loggers, "train/images", make_grid(preview.images[: self.images], nrow=8))
+        if preview.texts:
+            writers.add_text(trainer.loggers, "train/texts", "\n\n".join(f"    {t[:500]}" for t in preview.texts))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the validation split's picture, before the module resets what it is made of."""
+        if time.monotonic() - self._drawn >= self.apart:
+            self._draw(trainer, pl_module, "val")
+        elif (overview := learner(pl_module).meters("val")[1]) is not None:
+            self._waiting = overview.compute().cpu(), trainer.current_epoch
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last picture if it is still to come."""
+        if self._waiting:
+            self._picture(trainer, pl_module, "val", *self._waiting)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the test split's picture."""
+        self._draw(trainer, pl_module, "test")
+
+    def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
+        if (overview := learner(pl_module).meters(split)[1]) is not None:
+            self._picture(trainer, pl_module, split, overview.compute().cpu(), trainer.current_epoch)
+
+    def _picture(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, overview: Tensor, epoch: int
+    ) -> None:
+        task = learner(pl_module).task
+        if writers.takes_pictures(trainer.loggers):
+            figure = FIGURES[task.picture](overview, task.outputs)
+            writers.add_figure(trainer.loggers, f"{split}/{task.picture}", figure, epoch)
+        self._drawn, self._waiting = time.monotonic(), None
+
+
+def rates(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
+    """The rate of every stage and the head at this step; 0 for what never learns."""
+    now = {optim.owner_of(g): float(g["lr"]) for g in trainer.optimizers[0].param_groups}
+    return {f"rate/{name}": now.get(name, 0.0) for name in (*learner(pl_module).plan.stages, HEAD)}

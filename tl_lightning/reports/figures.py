@@ -1,0 +1,50 @@
+"""What a network answered against what was true, as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def confusion_figure(counts: Tensor, classes: Sequence[str]) -> Figure:
+    """A picture of a confusion matrix (C, C): shade by share of the true class, counts written in up to 30 classes."""
+    n = len(classes)
+    side = min(14.0, max(3.0, 0.34 * n + 1.1))  # in inches: letters stay large in a small card
+    figure = Figure(figsize=(side, side), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    share = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if n <= 100:
+        axes.set_xticks(range(n), labels=list(classes), rotation=90, parse_math=False)  # a name may hold dollars
+        axes.set_yticks(range(n), labels=list(classes), parse_math=False)
+    if n <= 30:
+        for row, column in torch.nonzero(counts).tolist():
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", color=colour)
+    return figure
+
+
+def scatter_figure(pairs: Tensor, columns: Sequence[str]) -> Figure:
+    """Predicted against true values (2, N, K), one panel for each column, with the line on which they are equal."""
+    figure = Figure(figsize=(4.2 * len(columns), 4), dpi=120, layout="constrained")
+    for k, column in enumerate(columns):
+        predicted, true = pairs[0, :, k].numpy(), pairs[1, :, k].numpy()
+        axes = figure.add_subplot(1, len(columns), k + 1)
+        ends = [float(min(predicted.min(), true.min())), float(max(predicted.max(), true.max()))]
+        axes.plot(ends, ends, color="grey", linewidth=1)
+        axes.scatter(true, predicted, s=9, alpha=0.5)
+        axes.set_xlabel(f"{column}, true", parse_math=False)
+        axes.set_ylabel("predicted")
+    return figure
+
+
+# Task.picture: how a task's overview is drawn, given the names of its outputs.
+FIGURES: Mapping[str, Callable[[Tensor, Sequence[str]], Figure]] = {
+    "confusion": confusion_figure,
+    "scatter": scatter_figure,
+}

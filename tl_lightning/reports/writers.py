@@ -1,0 +1,47 @@
+"""TensorBoard, for whoever has something to show: the one place that knows which loggers take pictures and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+
+Loggers = Iterable[Logger]
+
+
+def add_figure(loggers: Loggers, tag: str, figure: Figure, step: int = 0) -> None:
+    """A picture drawn by matplotlib."""
+    for writer in _writers(loggers):
+        writer.add_figure(tag, figure, step, close=False)
+
+
+def add_image(loggers: Loggers, tag: str, image: Tensor, step: int = 0) -> None:
+    """A picture (3, H, W) in [0, 1]."""
+    for writer in _writers(loggers):
+        writer.add_image(tag, image, step)
+
+
+def add_text(loggers: Loggers, tag: str, text: str, step: int = 0) -> None:
+    """Markdown."""
+    for writer in _writers(loggers):
+        writer.add_text(tag, text, step)
+
+
+def add_hparams(loggers: Loggers, chosen: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+    """The choices of a run beside its scores, for TensorBoard's HPARAMS page."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(chosen), dict(scores))
+            logger.save()
+
+
+def takes_pictures(loggers: Loggers) -> bool:
+    """Whether anybody would see a picture."""
+    return any(True for _ in _writers(loggers))
+
+
+def _writers(loggers: Loggers) -> Iterator[Any]:
+    return (logger.experiment for logger in loggers if isinstance(logger, TensorBoardLogger))

@@ -1,0 +1,176 @@
+"""The files of a run's folder: what each is called, how it is written, and how it is read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tl_lightning.errors import UserError
+
+FORMAT = 1  # of config.yaml and model.json
+_RUN_DIR = "${run_dir}"  # what paths inside of the run begin with in config.yaml, so that the run can be moved
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """Every value of the configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def model_file(self) -> Path:
+        """What is needed, beside the weights, to use the model."""
+        return self.path / "model.json"
+
+    @property
+    def weights_file(self) -> Path:
+        """The best weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Scores of the best weights."""
+        return self.path / "metrics.json"
+
+    @property
+    def history_file(self) -> Path:
+        """Every epoch and step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def splits_file(self) -> Path:
+        """Which sample was in which split."""
+        return self.path / "splits.csv"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Lightning's checkpoint of the best epoch."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Lightning's checkpoint of the last epoch, to resume from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def library(self) -> Path:
+        """What a library needs to build its network again: configuration, tokenizer."""
+        return self.path / "backbone"
+
+    @property
+    def advice_file(self) -> Path:
+        """What an advised strategy rests on."""
+        return self.path / "advice.json"
+
+    @property
+    def advice_picture(self) -> Path:
+        """The same to look at."""
+        return self.path / "advice.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's files."""
+        return self.path / "tensorboard"
+
+    def write_config(self, values: Mapping[str, Any]) -> None:
+        """config.yaml, the paths inside of the run relative to wherever it lies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        kept = {"format": FORMAT, **_replaced(values, str(values["run_dir"]), _RUN_DIR)}
+        text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+        atomically(self.config_file, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+    def config(self) -> dict[str, Any]:
+        """The values of config.yaml, for the run where it lies now.
+
+        Raises UserError if it is missing, of another format, or refers to anything but the run's folder.
+        """
+        values = self._read(self.config_file, yaml.safe_load, yaml.YAMLError)
+        found: dict[str, Any] = _replaced(values, _RUN_DIR, str(self.path))
+        if left := next(_interpolations(found), None):
+            raise UserError(f"{self.config_file}: {left} is not resolved: a run's values are plain")
+        return {**found, "run_dir": str(self.path)}
+
+    def facts(self) -> dict[str, Any]:
+        """The contents of model.json. Raises UserError if it is missing, damaged, or of another format."""
+        return self._read(self.model_file, json.loads, json.JSONDecodeError)
+
+    def metrics(self) -> dict[str, Any]:
+        """The contents of metrics.json. Raises UserError if it is missing or damaged."""
+        return self._read(self.metrics_file, json.loads, json.JSONDecodeError, versioned=False)
+
+    def history(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv; none if there is no such file."""
+        if not self.history_file.is_file():
+            return []
+        with self.history_file.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def write_json(self, path: Path, values: Mapping[str, Any]) -> None:
+        """Readable JSON, never half written."""
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+    def write_facts(self, values: Mapping[str, Any]) -> None:
+        """model.json."""
+        self.write_json(self.model_file, {"format": FORMAT, **values})
+
+    def _read(
+        self, path: Path, parse: Callable[[str], Any], error: type[Exception], versioned: bool = True
+    ) -> dict[str, Any]:
+        try:
+            values = parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as missing:
+            raise UserError(f"{self.path} holds no finished run: {path.name} is missing") from missing
+        except (error, UnicodeDecodeError) as damage:
+            raise UserError(f"{path} is damaged: {' '.join(str(damage).split())}") from damage
+        if not isinstance(values, dict):
+            raise UserError(f"{path} is damaged: it holds no mapping")
+        if versioned and values.pop("format", None) != FORMAT:
+            raise UserError(
+                f"{path} is not of format {FORMAT}, which this release of tl_lightning reads: use the release that "
+                "wrote it, or train again"
+            )
+        return values
+
+
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, then put it there, readable by whoever may read new files of this user."""
+    draft = path.with_name(path.name + ".part")
+    draft.touch()
+    mode = draft.stat().st_mode
+    write(draft)
+    draft.chmod(mode)  # safetensors would keep it from all other users
+    os.replace(draft, path)
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    """Plain values in which texts that are `old`, or begin with it as a folder, begin with `new`."""
+    if isinstance(node, Mapping):
+        return {k: _replaced(v, old, new) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_replaced(v, old, new) for v in node]
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return new + node[len(old) :]
+    return node
+
+
+def _interpolations(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _interpolations(child)
+    elif isinstance(node, str) and "${" in node:
+        yield node

@@ -1,0 +1,14 @@
+"""What is asked of a network: targets, loss, scores, and what its outputs mean."""
+
+from tl_lightning import lazy
+
+__getattr__ = lazy.exports(
+    __name__,
+    {
+        **dict.fromkeys(("Labels", "Task"), "task"),
+        **dict.fromkeys(("Classification", "classification"), "classes"),
+        **dict.fromkeys(("Multilabel", "multilabel"), "multilabel"),
+        **dict.fromkeys(("Regression", "regression"), "regression"),
+        "infer": "infer",
+    },
+)

@@ -1,0 +1,159 @@
+"""Several classes, or none, for each sample."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tl_lightning import checks
+from tl_lightning.errors import UserError
+from tl_lightning.tasks.classes import refuse_classes
+from tl_lightning.tasks.task import Labels, Task
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+    from tl_lightning.heads.solve import Solution
+
+log = logging.getLogger(__name__)
+
+_OFTEN = 10  # samples of the same set of classes, from which on they are drawn by themselves
+
+
+def multilabel(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Task, list[str]]:
+    """The task of naming all classes of a sample, and the labels with their classes sorted.
+
+    Raises UserError where nothing says what separates the classes.
+    """
+    separator = labels.separator
+    if not separator:
+        raise UserError(f"{labels.where}: task=multilabel needs data.separator, what stands between the classes")
+    if not any(separator in cell for cell in labels.cells):
+        log.warning(f"data.separator={separator} stands in no label: each sample has one class")
+    task = Multilabel(separator=separator, label_smoothing=label_smoothing)
+    return task, [separator.join(task.members(cell)) for cell in labels.cells]
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Logits (N, C), of which each is a question by itself; targets (N, C) of 0 and 1.
+
+    `separator` stands between the classes in a label. `label_smoothing` moves targets towards one half. `odds` (C,) of
+    each class among the training samples.
+    """
+
+    separator: str = "|"
+    label_smoothing: float = 0.0
+    odds: tuple[float, ...] = ()
+
+    noun: ClassVar[str] = "classes"
+    shown: ClassVar[Mapping[str, str]] = {"accuracy": "all right", "macro_f1": "macro-F1"}
+    may_lack: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        checks.number("label_smoothing", self.label_smoothing, 0, 1)
+
+    def members(self, label: str) -> list[str]:
+        """The classes that stand in one label, each once, sorted."""
+        return sorted({name.strip() for name in label.split(self.separator)} - {""})
+
+    def encode(self, labels: Sequence[str]) -> np.ndarray:
+        """(N, C) of 0 and 1."""
+        index = {name: i for i, name in enumerate(self.outputs)}
+        targets = np.zeros((len(labels), len(self.outputs)), np.float32)
+        for row, label in zip(targets, labels, strict=True):
+            row[[index[name] for name in self.members(label)]] = 1
+        return targets
+
+    def strata(self, labels: Sequence[str]) -> tuple[list[str], set[int]]:
+        """Sets of classes that are rare are drawn together; the first sample of each class is one to train on."""
+        often = Counter(labels)
+        first: dict[str, int] = {}
+        for i, label in enumerate(labels):
+            for name in self.members(label):
+                first.setdefault(name, i)
+        return [label if often[label] >= _OFTEN else "" for label in labels], set(first.values())
+
+    def refuse_unusable(self, where: str, noun: str, train: Mapping[str, int]) -> None:
+        """Raise UserError for less than two classes, or one without a sample to train on."""
+        refuse_classes(where, noun, train)
+
+    def fitted(self, targets: np.ndarray, sampler: str, class_weights: Any) -> Self:
+        """The task with the odds of its classes among the training targets (N, C)."""
+        task = super().fitted(targets, sampler, class_weights)
+        counts = torch.tensor(targets.sum(0), dtype=torch.float32)
+        odds = (counts + 0.5) / (len(targets) - counts + 0.5)
+        return replace(task, odds=tuple(odds.tolist()))
+
+    def start(self) -> Tensor:
+        """(C,): log odds of each class."""
+        odds = self.odds or (1.0,) * len(self.outputs)
+        return torch.tensor(odds).log()
+
+    def training_loss(self) -> nn.Module:
+        """Binary cross-entropy with smoothing."""
+        return _BinaryCrossEntropy(self.label_smoothing)
+
+    def evaluation_loss(self) -> nn.Module:
+        """Binary cross-entropy of logits (N, C) for targets (N, C)."""
+        return _BinaryCrossEntropy()
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """The probability of each class (N, C), from logits (N, C)."""
+        return outputs.sigmoid()
+
+    def true(self, targets: Tensor) -> Tensor:
+        """Targets (N, C) as whole numbers."""
+        return targets.int()
+
+    def answers(self, predictions: np.ndarray) -> list[list[str]]:
+        """The classes above one half of each row of (N, C)."""
+        return [[self.outputs[i] for i in np.flatnonzero(row > 0.5)] for row in predictions]
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,): whether all classes of a sample are right, from logits and targets (N, C)."""
+        return ((outputs > 0) == targets.bool()).all(1).float()
+
+    def solve(self, rows: np.ndarray, targets: np.ndarray) -> Solution:
+        """A logistic regression on features (N, D) for each class."""
+        from tl_lightning.heads.solve import solve_labels
+
+        return solve_labels(rows, targets)
+
+    def scores(self) -> MetricCollection:
+        """Accuracy (all classes right), macro-F1 and recall per class, from probabilities and targets (N, C)."""
+        from torchmetrics import ClasswiseWrapper, MetricCollection
+        from torchmetrics.classification import MultilabelExactMatch, MultilabelF1Score, MultilabelRecall
+
+        n = len(self.outputs)
+        members: dict[str, Any] = {
+            "accuracy": MultilabelExactMatch(n),
+            "macro_f1": MultilabelF1Score(n, average="macro"),
+            "recall": ClasswiseWrapper(
+                MultilabelRecall(n, average=None), labels=list(self.outputs), prefix="recall/"
+            ),
+        }
+        return MetricCollection(members, compute_groups=False)
+
+
+class _BinaryCrossEntropy(nn.Module):
+    """Of logits (N, C) for targets (N, C) in [0, 1], which smoothing moves towards one half."""
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """A scalar."""
+        wanted = targets.to(logits.dtype)
+        if self.smoothing:
+            wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, wanted)

@@ -1,0 +1,154 @@
+"""A task: all that is known of what the labels are, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tl_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric, MetricCollection
+
+    from tl_lightning.heads.solve import Solution
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label cells as they stand beside the samples.
+
+    `names`: they are names, as of folders, and whatever looks like a number is none. `separator` stands between the
+    classes of a cell that may hold several. `columns`: of a table; values of several stand in one cell, a semicolon
+    between them. `where` says for errors where they come from.
+    """
+
+    cells: tuple[str, ...]
+    where: str
+    names: bool = False
+    separator: str = ""
+    columns: tuple[str, ...] = ("label",)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of the outputs (N, C) of a network, one for each name in `outputs`.
+
+    `monitor` is the score by which epochs are compared. `shown`: scores for people, with their names. `picture` names
+    the figure of `overview` (reports/figures.py). `may_lack`: an empty label is a target, too.
+    """
+
+    outputs: tuple[str, ...] = ()
+
+    noun: ClassVar[str] = "outputs"
+    monitor: ClassVar[str] = "val/accuracy"
+    shown: ClassVar[Mapping[str, str]] = {}
+    picture: ClassVar[str] = ""
+    may_lack: ClassVar[bool] = False
+
+    # What the labels are
+
+    def naming(self, labels: Sequence[str]) -> Self:
+        """The task with the outputs that these labels call for."""
+        return replace(self, outputs=tuple(sorted({name for label in labels for name in self.members(label)})))
+
+    def members(self, label: str) -> list[str]:
+        """The outputs of which a label is an example, for counting."""
+        raise NotImplementedError
+
+    def encode(self, labels: Sequence[str]) -> np.ndarray:
+        """Targets (N,) or (N, C) of so many labels."""
+        raise NotImplementedError
+
+    def strata(self, labels: Sequence[str]) -> tuple[list[str], set[int]]:
+        """Among which samples each is drawn for a split, and the places of those that stay to be trained on."""
+        return list(labels), set()
+
+    def refuse_unusable(self, where: str, noun: str, train: Mapping[str, int]) -> None:
+        """Raise UserError for labels that cannot be learned; `train`: samples of each output in the training split."""
+
+    # What is learned from them
+
+    def fitted(self, targets: np.ndarray, sampler: str, class_weights: Any) -> Self:
+        """The task as the training targets (N,) or (N, C) and the options of the data make it.
+
+        Raises UserError for options that have no meaning here.
+        """
+        if sampler != "none" or class_weights not in ("none", None):
+            raise UserError("data.sampler and data.class_weights are for samples of one class each: leave them out")
+        return self
+
+    def refuse_few_shot(self) -> None:
+        """Raise UserError where data.max_per_class has no meaning."""
+
+    def sample_weights(self, targets: np.ndarray) -> Tensor:
+        """(N,): how often each training sample is drawn by a balanced sampler."""
+        raise UserError("data.sampler=balanced is for samples of one class each: leave it out")
+
+    def start(self) -> Tensor:
+        """(C,): what the outputs should be before anything is known of a sample."""
+        return torch.zeros(len(self.outputs))
+
+    def training_loss(self) -> nn.Module:
+        """Loss of outputs (N, C) for targets, a scalar, as it is trained on."""
+        return self.evaluation_loss()
+
+    def evaluation_loss(self) -> nn.Module:
+        """Loss of outputs (N, C) for targets, a scalar, as it is reported."""
+        raise NotImplementedError
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """(N, C): probabilities, or values in their own units, of outputs (N, C)."""
+        raise NotImplementedError
+
+    def true(self, targets: Tensor) -> Tensor:
+        """Targets as metrics want them."""
+        return targets
+
+    def answers(self, predictions: np.ndarray) -> list[Any]:
+        """What predictions (N, C) say, for people: a class, a list of classes, a value."""
+        raise NotImplementedError
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,): how right each of the outputs (N, C) is, the higher the better; for choosing between weights."""
+        raise NotImplementedError
+
+    def mixer(self, mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+        """What mixes images (N, 3, H, W) and targets; None for nothing. Raises UserError if targets cannot be mixed."""
+        if mixup or cutmix:
+            raise UserError("augment.mixup and augment.cutmix mix classes: set them to 0 for this task")
+        return None
+
+    def solve(self, rows: np.ndarray, targets: np.ndarray) -> Solution:
+        """The exact linear head on features (N, D). Raises UserError if there is none."""
+        raise UserError("for this task no head can be solved exactly: take another strategy")
+
+    def class_indices(self, targets: np.ndarray) -> np.ndarray:
+        """Targets as one class each (N,), for what compares classes. Raises UserError where they are none."""
+        raise UserError("what stages tell of the classes is measured where every sample has one: name a strategy")
+
+    # How it is judged
+
+    def scores(self) -> MetricCollection:
+        """Metrics that take predictions (N, C) and targets."""
+        raise NotImplementedError
+
+    def overview(self) -> Metric | None:
+        """A metric of which `picture` is drawn, taking what `scores` take; None for nothing."""
+        return None
+
+    def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
+        """Those of the scores that say something."""
+        return dict(scores)
+
+    def rises(self, score: str) -> bool:
+        """Whether a score is the better the higher it is."""
+        return score.rpartition("/")[2] not in ("loss", "loss_epoch", "loss_step", "calibration_error", "kl")
+
+    def facts(self) -> dict[str, Any]:
+        """What a run keeps of it, as it is built again."""
+        return {"_target_": f"tl_lightning.tasks.{type(self).__name__}", "outputs": list(self.outputs)}
