@@ -3,7 +3,7 @@
 python train.py backbone=resnet50 strategy=finetune_top data.root=photos
 """
 
-from tl_lightning.runs.cli import train
+from tl_lightning.cli.verbs import script
 
 if __name__ == "__main__":
-    train()
+    script("train")

@@ -3,7 +3,7 @@
 python scripts/advise.py data.root=photos [backbone=resnet50,mobilenet_v2]
 """
 
-from tl_lightning.runs.advise import advise
+from tl_lightning.cli.verbs import script
 
 if __name__ == "__main__":
-    advise()
+    script("advise")

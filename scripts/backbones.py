@@ -1,6 +1,6 @@
 """Print the table of backbones: python scripts/backbones.py."""
 
-from tl_lightning.runs.tables import backbones
+from tl_lightning.cli.verbs import script
 
 if __name__ == "__main__":
-    print(backbones())
+    script("backbones")

@@ -1,6 +1,6 @@
 """What is kept in the cache folder: python scripts/cache.py list | size | clear."""
 
-from tl_lightning.runs.cache import main
+from tl_lightning.cli.verbs import script
 
 if __name__ == "__main__":
-    main()
+    script("cache")

@@ -3,7 +3,7 @@
 python scripts/rank.py data.root=photos backbones=[resnet50,mobilenet_v2]
 """
 
-from tl_lightning.runs.rank import rank
+from tl_lightning.cli.verbs import script
 
 if __name__ == "__main__":
-    rank()
+    script("rank")

@@ -1,6 +1,6 @@
 """The mean of a sweep's runs, found greedily: python scripts/soup.py sweep=multirun/DATE/TIME."""
 
-from tl_lightning.runs.average import main, soup
+from tl_lightning.cli.verbs import script
 
 if __name__ == "__main__":
-    main("sweep", soup)
+    script("soup")

@@ -21,6 +21,11 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def groups() -> list[str]:
+    """The configuration groups."""
+    return sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
+
+
 def options(group: str) -> list[str]:
     """The options of a configuration group, by name."""
     files = {p.stem for p in (conf_dir() / group).glob("*.yaml")}

@@ -30,7 +30,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
         "Auto", "EarlyFeatures", "FeatureExtraction", "FinetuneAll", "FinetuneTop", "GradualUnfreeze", "LinearProbe",
         "Lora", "LpFt",
     ),
-    "tasks": ("Classification", "Multilabel", "Regression", "infer"),
+    "tasks": ("Classification", "Multilabel", "Regression", "classification", "infer", "multilabel", "regression"),
 }  # fmt: skip
 # MODULE: the base class of what may be built of it, by module and name.
 _LIBRARIES = {

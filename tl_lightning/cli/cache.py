@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,11 +13,11 @@ from tl_lightning.errors import UserError
 from tl_lightning.paths import cache_bytes, cache_dir
 
 
-def main() -> None:
-    """`python scripts/cache.py list | size | clear`."""
-    parser = argparse.ArgumentParser(description="Features and decoded images that later runs find ready.")
+def cache(argv: Sequence[str]) -> None:
+    """`tl cache list | size | clear`."""
+    parser = argparse.ArgumentParser("tl cache", description="Features and decoded images that later runs find ready.")
     parser.add_argument("action", choices=("list", "size", "clear"), nargs="?", default="list")
-    action = parser.parse_args().action
+    action = parser.parse_args(argv).action
     try:
         _do(action)
     except UserError as error:

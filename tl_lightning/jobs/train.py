@@ -174,6 +174,7 @@ def _facts(setup: Setup) -> dict[str, Any]:
     return {
         "params/total": total,
         "params/trainable": trainable,
+        "monitor": setup.module.task.monitor,
         "classes": list(setup.module.task.outputs),
         "skipped_files": len(setup.data.samples.skipped),
     }

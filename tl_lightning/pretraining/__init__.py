@@ -1,1 +1,5 @@
-"""Pretraining without photographs: images drawn by formula, and a network that learns to tell them apart."""
+"""Pretraining on images drawn by formula."""
+
+from tl_lightning import lazy
+
+__getattr__ = lazy.exports(__name__, {"DrawnImages": "data", "Pretraining": "module"})

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from tl_lightning.backbones.folding import pairs
-from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.backbones.from_torchvision.networks import torchvision as backbone
 from tl_lightning.inputs import ImageInput
 from tl_lightning.pretraining.description import LENGTH, describe
 from tl_lightning.pretraining.scenes import Batch

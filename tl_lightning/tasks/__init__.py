@@ -7,8 +7,8 @@ __getattr__ = lazy.exports(
     {
         **dict.fromkeys(("Labels", "Task"), "task"),
         **dict.fromkeys(("Classification", "classification"), "classes"),
-        **dict.fromkeys(("Multilabel", "multilabel"), "multilabel"),
-        **dict.fromkeys(("Regression", "regression"), "regression"),
-        "infer": "infer",
+        **dict.fromkeys(("Multilabel", "multilabel"), "multilabels"),
+        **dict.fromkeys(("Regression", "regression"), "values"),
+        "infer": "inferred",
     },
 )

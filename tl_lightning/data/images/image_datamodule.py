@@ -26,7 +26,7 @@ from tl_lightning.data.options import Loading, grouped
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
-from tl_lightning.tasks.infer import infer
+from tl_lightning.tasks.inferred import infer
 
 log = logging.getLogger(__name__)
 

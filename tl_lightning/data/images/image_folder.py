@@ -13,7 +13,7 @@ from tl_lightning.data.images import doctor, layout
 from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
-from tl_lightning.tasks.infer import infer
+from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import Labels, Task
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from tl_lightning.data.texts import text_table as tables
 from tl_lightning.data.texts.text_table import Columns, TextTable
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
-from tl_lightning.tasks.infer import infer
+from tl_lightning.tasks.inferred import infer
 
 log = logging.getLogger(__name__)
 

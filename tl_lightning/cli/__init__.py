@@ -1,0 +1,1 @@
+"""The command line: words to a configuration, a verb to a job, errors to one line."""

@@ -1,0 +1,53 @@
+"""One line for what went wrong."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from tl_lightning.config.compose import composed, owners
+from tl_lightning.errors import UserError, nearest
+
+CAUGHT = (UserError, HydraException, OmegaConfBaseException)
+_HINTS = {
+    "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
+    "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
+}
+
+
+def explain(error: BaseException) -> str:
+    """One line for an exception of ours, of Hydra's or of OmegaConf's; a cause of ours wins."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"{str(error).splitlines()[0]} {nearest(str(error.missing_cfg_file), error.options)}"
+    first = str(error).strip().splitlines()[0].rstrip(".")
+    if match := re.match(r"Could not override '(.+)'", first):
+        return f"there is no option '{match[1]}'{_near_key(match[1])}; python train.py --cfg job lists them all"
+    return first + next((hint for sign, hint in _HINTS.items() if sign in str(error)), "")
+
+
+def _near_key(key: str) -> str:
+    """Where an option that is not in this composition can be found, or what its name may have been meant to be."""
+    group, _, name = key.partition(".")
+    if name and (holders := owners(group, name)):
+        return f" in what is chosen: it belongs to {group}={' or '.join(holders)}"
+    keys = list(_keys(composed([])))
+    same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = same or difflib.get_close_matches(key, keys, n=3, cutoff=0.7)
+    return f": did you mean {' or '.join(close[:3])}?" if close else ""
+
+
+def _keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{name}.")

@@ -1,0 +1,148 @@
+"""The verbs that are no Hydra application: their words, and the job they call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tl_lightning import machine
+from tl_lightning.cli.main import one_line_errors
+from tl_lightning.cli.words import arguments
+from tl_lightning.config.compose import check_choices, composed
+from tl_lightning.config.settings import Settings, settings_of
+from tl_lightning.errors import UserError, nearest
+
+
+@contextmanager
+def _tool(argv: Sequence[str]) -> Iterator[None]:
+    """While inside, threads are chosen, and errors are one line."""
+    machine.set_threads()
+    with one_line_errors(debug="debug=true" in argv):
+        yield
+
+
+def advise(argv: Sequence[str]) -> None:
+    """Why which strategy, for every backbone that is named."""
+    with _tool(argv):
+        for words in each(arguments(argv), "backbone"):
+            settings = _settings([*words, "strategy=auto"])
+            from tl_lightning.jobs.advise import advise as job
+            from tl_lightning.jobs.advise import lines
+
+            for line in lines(settings, *job(settings)):
+                print(line)
+
+
+def rank(argv: Sequence[str]) -> None:
+    """A table of backbones, and a picture."""
+    with _tool(argv):
+        own, words = _own(argv, {"backbones": "", "out": "rank.png"})
+        names = [n.strip() for n in own["backbones"].strip("[]").split(",") if n.strip()]
+        if not names:
+            from tl_lightning.options import options
+
+            raise UserError(f"backbones=[a,b] must name some of {', '.join(options('backbone'))}")
+        settings = {name: _settings([*arguments(words), f"backbone={name}"]) for name in names}
+        from tl_lightning.jobs.rank import rank as job
+
+        for line in job(settings, Path(own["out"])):
+            print(line, flush=True)
+
+
+def predict(argv: Sequence[str]) -> None:
+    """A line for each source: its name, the answer, and the probability of it."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": "", "source": ""})
+        _refuse_left(left, own)
+        from tl_lightning.jobs.predict import predict as job
+        from tl_lightning.runs.model import load_model
+
+        for name, answer, numbers in job(load_model(own["run"]), own["source"]):
+            print(f"{name}\t{answer}\t{max(numbers):.4f}")
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """A line for each score."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": "", "split": "val"})
+        _refuse_left(left, own)
+        from tl_lightning.jobs.evaluate import judge
+        from tl_lightning.jobs.fit import quiet
+
+        quiet()
+        for name, value in judge(_folder("run", own["run"])).scores(own["split"]).items():
+            print(f"{name:<28} {value:.4f}")
+
+
+def wise(argv: Sequence[str]) -> None:
+    """Accuracy between the pretrained and the fine-tuned network."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": ""})
+        _refuse_left(left, own)
+        folder = _folder("run", own["run"])
+        from tl_lightning.jobs.average import wise as job
+
+        job(folder)
+
+
+def soup(argv: Sequence[str]) -> None:
+    """Which runs of a sweep make the best mean."""
+    with _tool(argv):
+        own, left = _own(argv, {"sweep": ""})
+        _refuse_left(left, own)
+        folder = _folder("sweep", own["sweep"])
+        from tl_lightning.jobs.average import soup as job
+
+        job(folder)
+
+
+def backbones(argv: Sequence[str]) -> None:
+    """The table of torchvision's networks."""
+    with _tool(argv):
+        from tl_lightning.jobs.backbone_table import backbone_table
+
+        print(backbone_table())
+
+
+def each(words: Sequence[str], group: str) -> Iterator[list[str]]:
+    """The words once for every option that they list for a group: backbone=a,b gives two lists."""
+    said = next((w for w in words if w.startswith(f"{group}=")), f"{group}=")
+    for option in said.partition("=")[2].split(","):
+        yield [f"{group}={option}" if w == said else w for w in words]
+
+
+def _settings(words: Sequence[str]) -> Settings:
+    """Of a command line of which no run will come."""
+    check_choices(words)
+    # a folder may be smaller than a training batch
+    return settings_of(composed(["data.batch_size=1", *words]))
+
+
+def _own(argv: Sequence[str], known: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Values of the words that are this verb's own, and the other words."""
+    found, left = dict(known), []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name in known and equals:
+            found[name] = value
+        else:
+            left.append(word)
+    return found, left
+
+
+def _refuse_left(left: Sequence[str], known: dict[str, Any]) -> None:
+    """Raise UserError for a word that is none of this verb's, or a value that is missing."""
+    if strange := [word for word in left if word != "debug=true"]:
+        name = strange[0].partition("=")[0]
+        raise UserError(f"{strange[0]}: there is no option '{name}' here: {nearest(name, known)}")
+    if missing := [name for name, value in known.items() if not value]:
+        raise UserError(f"{missing[0]}=... must be given")
+
+
+def _folder(name: str, value: str) -> Path:
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{name}={value} is no folder")
+    return folder
