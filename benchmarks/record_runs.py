@@ -122,7 +122,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: other weights")
         rows = [k for x, y in zip(a["epochs"], b["epochs"], strict=False) for k in x.keys() | y.keys()
                 if x.get(k) != y.get(k)]  # fmt: skip
-        keys = [k for k in a["metrics"].keys() | b["metrics"].keys() if a["metrics"].get(k) != b["metrics"].get(k)]
+        keys = [k for k in a["metrics"] if a["metrics"][k] != b["metrics"].get(k)]  # what is new is no difference
         for what in sorted({*rows, *keys}):
             lines.append(f"{name}: {what} {a['metrics'].get(what, '')} {b['metrics'].get(what, '')}")
         if len(a["epochs"]) != len(b["epochs"]):

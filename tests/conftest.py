@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-from tl_lightning.runs import cli
+from tl_lightning.config.compose import composed
+from tl_lightning.config.settings import Settings, settings_of
 
 
 @pytest.fixture(autouse=True)
@@ -51,24 +50,19 @@ def photos(tmp_path: Path) -> Path:
     return root
 
 
-Configure = Callable[..., DictConfig]
+Configure = Callable[..., Settings]
 
 
 @pytest.fixture
 def configure(photos: Path, tmp_path: Path) -> Configure:
     """Composes a small, quick run on `photos`: configure("strategy=lp_ft", run="a")."""
 
-    def make(*overrides: str, run: str = "run") -> DictConfig:
-        cli.register_resolvers()
+    def make(*overrides: str, run: str = "run") -> Settings:
         small = [
             "data=image_folder", f"data.root={photos}", "data.batch_size=4", "data.workers=0",
             "trainer=cpu", "trainer.max_epochs=1", "++callbacks.progress=null",
         ]  # fmt: skip
-        with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-            cfg = compose("train", [*small, *overrides])
-        with open_dict(cfg):
-            cfg.run_dir = str(tmp_path / run)
-        return cfg
+        return settings_of(composed([*small, *overrides], str(tmp_path / run)))
 
     return make
 

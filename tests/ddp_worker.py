@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from tl_lightning.callbacks import phases  # first: it lets torchvision, and so lightning, be imported
+import tl_lightning  # noqa: F401  # first: it lets torchvision, and so lightning, be imported
 
 import lightning as L  # isort: skip
 
 from tests.tiny import STAGES, tiny_data, tiny_module, tiny_trainer
+from tl_lightning.callbacks import phases
 from tl_lightning.strategies import GradualUnfreeze
 
 
@@ -24,7 +25,7 @@ class Keep(L.Callback):
         self.epochs, self.validated = [], 0
 
     def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
-        self.validated += len(batch[0])
+        self.validated += len(batch)
 
     def on_train_epoch_end(self, trainer, module):
         self.epochs.append({k: v.clone() for k, v in module.state_dict().items()})
@@ -32,7 +33,7 @@ class Keep(L.Callback):
 
 def main(photos, out, devices, rewrap):
     if not rewrap:
-        phases._rewrap = lambda trainer: None
+        phases.wrap_again = lambda strategy: None
     data = tiny_data(photos, batch_size=4 // devices)
     module = tiny_module(GradualUnfreeze(speed=0.1, decay=0.5, norm="eval", every=1).plan(STAGES), data)
     for m in module.modules():

@@ -3,7 +3,7 @@
 import torch
 
 from tests.tiny import STAGES, tiny_backbone, tiny_data
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.features.engine import Prefix
 from tl_lightning.features.extract import Extractor
 from tl_lightning.features.views import View
@@ -13,7 +13,7 @@ from tl_lightning.strategies.plan import Facts
 CPU = torch.device("cpu")
 
 
-PRETRAINED = Facts(True, True, 2, 20)
+PRETRAINED = Facts(pretrained=True, small_rates=True, outputs=2, train_samples=20)
 
 
 def plan_of(strategy):
@@ -41,4 +41,4 @@ def reference(root, network, boundary=3, split="train", mirrored=False):
     images = data.images(split, eval_transform(data.input), keep=False)
     pixels = torch.stack([images[i, 0][0] for i in range(len(images))])
     with torch.no_grad():
-        return network.run(data.input.normalise(pixels.flip(-1) if mirrored else pixels), 0, boundary)
+        return network.below(data.input.normalise(pixels.flip(-1) if mirrored else pixels), boundary)

@@ -7,24 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from tests.commands import REPO, refused, tl
 from tests.frozen import CPU, warmed
 from tests.small import SMALL
 from tests.tiny import STAGES, tiny_data
+from tl_lightning import targets
+from tl_lightning.backbones.taps import read_all_stages
+from tl_lightning.build import build
+from tl_lightning.config.compose import option
 from tl_lightning.data import splits
-from tl_lightning.data.transforms import eval_transform
-from tl_lightning.features.facts import activation_bytes, drift, measure
+from tl_lightning.data.images.transforms import eval_transform
+from tl_lightning.features.cost import activation_bytes
+from tl_lightning.features.facts import drift, measure
 from tl_lightning.features.frozen import Options
 from tl_lightning.features.views import View
+from tl_lightning.jobs.rank import Rank
+from tl_lightning.jobs.train import train
+from tl_lightning.jobs.trials import attempt
 from tl_lightning.reports.advice import pareto
-from tl_lightning.runs import cli
-from tl_lightning.runs.build import build
-from tl_lightning.runs.rank import Rank
-from tl_lightning.runs.train import train
-from tl_lightning.runs.trials import attempt
+from tl_lightning.runs.folder import RunFolder
 from tl_lightning.strategies import FinetuneAll, LpFt
 from tl_lightning.strategies.plan import Facts
 from tl_lightning.transferability.evidence import Evidence, Likeness, Tap
@@ -32,10 +34,7 @@ from tl_lightning.transferability.evidence import Evidence, Likeness, Tap
 
 def auto(**changes):
     """The table as it is, with size and likeness told at 50 images and a lead of 0."""
-    table = OmegaConf.load(cli.conf_dir() / "strategy" / "auto.yaml")
-    for key, value in {"few": 50, "alike": 0.0, **changes}.items():
-        table[key] = value
-    return instantiate(table)
+    return targets.build({**option("strategy", "auto"), "few": 50, "alike": 0.0, **changes})
 
 
 def evidence(per_class=100, last=0.9, early=0.8):
@@ -44,7 +43,7 @@ def evidence(per_class=100, last=0.9, early=0.8):
 
 
 def facts(gentle=True, **found):
-    return Facts(gentle, gentle, 2, 20, evidence=evidence(**found))
+    return Facts(gentle, gentle, outputs=2, train_samples=20, evidence=evidence(**found))
 
 
 def test_the_table_is_read_by_size_and_likeness():
@@ -100,8 +99,8 @@ def test_a_trial_trains_on_training_images_alone(configure, monkeypatch):
     seen = []
     write = splits.write
     monkeypatch.setattr(splits, "write", lambda items, path: (seen.append(list(items)), write(items, path)))
-    accuracy = attempt(cfg, parts.data.folder, FinetuneAll().given(Facts(True, True, 2, 20)), 2.0)
-    training = {i.path for i in parts.data.folder.items if i.split == "train"}
+    accuracy = attempt(train, cfg, parts.data, FinetuneAll().given(facts()), 2.0)
+    training = {i.path for i in parts.data.samples.items if i.split == "train"}
     assert {i.path for i in seen[0]} == training
     assert [sum(i.split == s for i in seen[0]) for s in ("train", "val", "test")] == [16, 4, 0]
     assert accuracy in [n / 4 for n in range(5)]  # of the four that were held out
@@ -112,7 +111,7 @@ def test_weights_that_know_no_photographs_are_not_measured():
         raise AssertionError("there is nothing to measure")
 
     for pretrained in (True, False):
-        advice = auto().advise(Facts(pretrained, False, 2, 20, measured))
+        advice = auto().advise(Facts(pretrained, False, outputs=2, train_samples=20, measure=measured))
         assert isinstance(advice.strategy, FinetuneAll)
         assert advice.strategy.speed == 1.0
 
@@ -128,13 +127,13 @@ def test_the_facts_are_those_of_each_stage_alone(photos):
     pixels = torch.stack([images[i, 0][0] for i in range(len(images))])
     x = data.input.normalise(pixels)
     with torch.no_grad():
-        rows = network.tapped()(x)
-        parts = [network.tap(network.run(x, 0, i + 1)) for i in range(3)]
+        rows = read_all_stages(network, scaled=False)(x)
+        parts = [network.pooled(i, network.run(x, 0, i + 1)) for i in range(3)]
     torch.testing.assert_close(rows, torch.cat(parts, 1))
     torch.testing.assert_close(rows[:, -8:], network(x))
     from tl_lightning.transferability import evidence as of
 
-    labels = np.array([label for _, label in data.folder.split("train")])
+    labels = data.samples.targets("train")
     for tap, part in zip(found.taps, parts, strict=False):
         again = of.tap(tap.name, part.numpy(), labels, 2)
         assert (tap.accuracy, tap.nearest) == (again.accuracy, again.nearest)
@@ -167,23 +166,23 @@ def test_an_advised_run_follows_and_records_the_advice(configure, tmp_path, capl
     assert parts.strategy == FinetuneAll(speed=1.0, decay=1.0, norm="train")
     assert parts.evidence is None
     train(cfg)
-    saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
-    assert saved.strategy._target_.endswith("FinetuneAll")
+    saved = RunFolder(tmp_path / "run").config()
+    assert saved["strategy"]["_target_"] == "tl_lightning.strategies.FinetuneAll"
     assert json.loads((tmp_path / "run" / "model.json").read_text())["strategy"]["norm"] == "train"
     assert "advice    follow" in caplog.text
 
 
 def test_advised_by_evidence(photos, configure, tmp_path, monkeypatch):
     """The picture and the numbers are in the run's folder; a resumed run takes the strategy, not the advice."""
-    monkeypatch.setattr("tl_lightning.runs.build.measure", lambda *a: evidence(per_class=9, last=0.9))
-    monkeypatch.setattr("tl_lightning.backbones.torchvision.formula.size", lambda path: None)  # as if photographs
+    monkeypatch.setattr("tl_lightning.build.measure", lambda *a: evidence(per_class=9, last=0.9))
+    monkeypatch.setattr("tl_lightning.backbones.from_torchvision.formula.size", lambda path: None)  # as if photographs
     cfg = configure(*SMALL, "strategy=auto", "backbone.weights=formula", "data.val_fraction=0.25",
                     "strategy.small_alike._target_=tl_lightning.strategies.LinearProbe")  # fmt: skip
     train(cfg)
     facts = json.loads((tmp_path / "run" / "advice.json").read_text())
     assert facts["taps"][2]["accuracy"] == 0.9
     assert (tmp_path / "run" / "advice.png").stat().st_size > 5_000
-    assert OmegaConf.load(tmp_path / "run" / "config.yaml").strategy._target_.endswith("LinearProbe")
+    assert RunFolder(tmp_path / "run").config()["strategy"]["_target_"].endswith("LinearProbe")
 
 
 def test_rank_intervals_and_front():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "tl_lightning"
 LAYERS = {
-    "errors": 0, "paths": 0, "inputs": 0, "torchvision_ops": 0, "machine": 0, "store": 0, "transferability": 0,
+    "errors": 0, "paths": 0, "inputs": 0, "compat": 0, "machine": 0, "store": 0, "transferability": 0,
     "backbones": 1, "data": 1, "heads": 1, "metrics": 1,
     "strategies": 2, "optim": 2, "regularizers": 2,
     "module": 3, "features": 3,

@@ -2,7 +2,6 @@
 
 import sys
 
-import hydra
 import pytest
 import torch
 import torchvision
@@ -12,10 +11,13 @@ from torchvision.models.regnet import BlockParams
 from torchvision.ops import StochasticDepth
 
 from tests.zoo import CASES, TEXT, TIMM, Case
-from tl_lightning.backbones.families import FAMILIES, family_of
-from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.backbones import torchvision as backbone
+from tl_lightning.backbones.from_torchvision.families import FAMILIES, family_of
+from tl_lightning.backbones.taps import cut_after
+from tl_lightning.batch import map_tensors
+from tl_lightning.config.compose import composed
 from tl_lightning.errors import UserError
-from tl_lightning.runs.cli import choices, conf_dir
+from tl_lightning.options import options
 
 NAMES = list_models(module=torchvision.models)
 
@@ -41,7 +43,7 @@ def check_stages(case, network, x):
     # stages compose
     for middle in range(1, len(network.stages)):
         halfway = network.run(x, 0, middle)
-        torch.testing.assert_close(network.run(halfway, middle), output, rtol=0, atol=0)
+        torch.testing.assert_close(network(halfway, middle), output, rtol=0, atol=0)
 
 
 def check_frozen(case, network, x):
@@ -67,22 +69,26 @@ def check_frozen(case, network, x):
 @torch.no_grad()
 def check_taps(case, network, given):
     """No stage overwrites its input, every tap tells two inputs apart, and one pass shows what all stages give."""
-    x, outputs, untouched = given, [], given.clone()
+    x, outputs, untouched = given, [], map_tensors(torch.clone, given)
     for i in range(len(network.stages)):
         x = network.run(x, i, i + 1)
         outputs.append((x, x.clone()))
-        first, second = network.tap(x)
+        first, second = network.pooled(i, x)
         assert not torch.allclose(first, second, rtol=1e-3), network.stage_names[i]
     for kept, copy in outputs:
         assert torch.equal(kept, copy)
-    assert torch.equal(given, untouched)
+    for kept, copy in zip(parts_of(given), parts_of(untouched), strict=True):
+        assert torch.equal(kept, copy)
     for start in (0, len(network.stages) // 2):
         shown = {}
-        network.watch = lambda i, y: shown.__setitem__(i, y.clone())  # noqa: B023
-        network.run(outputs[start - 1][0] if start else given, start)
-        network.watch = None
+        with network.observing(lambda i, y: shown.__setitem__(i, y.clone())):  # noqa: B023
+            network.run(outputs[start - 1][0] if start else given, start)
         assert list(shown) == list(range(start, len(network.stages)))
         assert all(torch.equal(y, outputs[i][1]) for i, y in shown.items())
+
+
+def parts_of(inputs):
+    return [inputs] if isinstance(inputs, torch.Tensor) else list(inputs.values())
 
 
 @torch.no_grad()
@@ -90,10 +96,10 @@ def check_cut(case, network, x):
     """A cut pools normalised taps, and drops the rest."""
     upto = network.stage_names[1]
     x0 = network.run(x, 0, 1)
-    taps = [network.tap(x0), network.tap(network.run(x0, 1, 2))]
+    taps = [network.pooled(0, x0), network.pooled(1, network.run(x0, 1, 2))]
     expected = torch.cat([t / t.pow(2).mean(1, keepdim=True).sqrt() for t in taps], 1)
     kept = {n for s in network.stages[:2] for n, _ in network.stage_parameters(s)}
-    short = network.cut(upto)
+    short = cut_after(network, upto)
     torch.testing.assert_close(short(x), expected, rtol=1e-4, atol=1e-5)
     assert short.feature_dim == expected.shape[1]
     assert {n for n, _ in short.net.named_parameters()} == kept
@@ -130,13 +136,12 @@ def check_whole(case, network, images):
 def test_every_network_of_torchvision_has_a_table_and_an_option():
     """torchvision's own registry: a model that is new there fails here."""
     assert [n for n in NAMES if not n.startswith(tuple(FAMILIES))] == []
-    assert set(choices("backbone")) - {"mobilenet_v2_formula", "timm", "text", "minilm"} == set(NAMES)
+    assert set(options("backbone")) - {"mobilenet_v2_formula", "torchvision", "timm", "text", "minilm"} == set(NAMES)
 
 
 def test_every_option_composes():
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for name in NAMES:
-            assert hydra.compose("train", [f"backbone={name}"]).backbone.name == name
+    for name in NAMES:
+        assert composed([f"backbone={name}"])["backbone"]["name"] == name
 
 
 def compute_widths_on_the_cpu(monkeypatch):
@@ -213,10 +218,10 @@ GEOMETRY = {
 
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_preprocessing_comes_from_the_weights(name):
-    from tl_lightning.backbones import weights
+    from tl_lightning.backbones.from_torchvision import entries
 
-    entry, path = weights.find(name, "DEFAULT")
-    image = weights.image_input(entry)
+    entry, path = entries.find(name, "DEFAULT")
+    image = entries.image_input(entry)
     assert path is None
     assert (image.eval_resize, image.eval_size, image.interpolation, image.size) == GEOMETRY[name]
     assert image.mean == (0.485, 0.456, 0.406)
@@ -231,4 +236,4 @@ def test_image_size_replaces_the_weights_own():
 
 def test_unknown_stage_names_the_nearest():
     with pytest.raises(UserError, match="no stage 'layer9': did you mean layer"):
-        Case("torchvision", "resnet18").build()[0].cut("layer9")
+        cut_after(Case("torchvision", "resnet18").build()[0], "layer9")

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from tests.small import SMALL
+from tl_lightning import targets
 from tl_lightning.backbones import Backbone
+from tl_lightning.build import build
 from tl_lightning.errors import UserError
-from tl_lightning.runs.build import build, instantiate
-from tl_lightning.runs.cli import choices
-from tl_lightning.runs.record import load_model
-from tl_lightning.runs.train import train
+from tl_lightning.jobs.train import train
+from tl_lightning.options import options
+from tl_lightning.runs.model import load_model
 
 
 def test_compile_and_channels_last_are_applied(configure, monkeypatch):
@@ -34,7 +34,7 @@ SAID = [
     ("trainer.max_epochs=two", "trainer.max_epochs"),
     ("head.dropout=2", "head: dropout probability"),
     ("backbone.name=resnet50x", "resnet50x"),
-    ("optimizer.lr=abc", "optimizer.lr=abc must be a number"),
+    ("optimizer.lr=abc", "optimizer, given lr=abc"),
 ]
 
 
@@ -82,8 +82,8 @@ def test_equal_seeds_give_equal_models(configure):
 def test_class_weights_and_few_shot_by_configuration(configure, tmp_path):
     cfg = configure(*SMALL, "data.class_weights={dark: 2.0}", "data.max_per_class=3", "data.batch_size=2")
     parts = build(cfg)
-    assert parts.data.folder.counts("train") == [3, 3]
-    torch.testing.assert_close(parts.module.class_weights, torch.tensor([4 / 3, 2 / 3]))
+    assert parts.data.samples.counts("train") == [3, 3]
+    torch.testing.assert_close(parts.module.task.weights, torch.tensor([4 / 3, 2 / 3]))
 
 
 def test_early_stopping_waits_for_the_last_phase(configure):
@@ -101,14 +101,14 @@ def test_early_stopping_waits_for_the_last_phase(configure):
 @pytest.mark.parametrize("target", ["os.system", "tl_lightning.paths.os.system", "torch.optim.lr_scheduler.partial"])
 def test_configuration_cannot_build_strangers(target):
     with pytest.raises(UserError, match=f"'{target}' may not be built"):
-        instantiate(OmegaConf.create({"a": [{"_target_": target, "command": "true"}]}))
+        targets.build({"a": [{"_target_": target, "command": "true"}]})
 
 
 def test_every_experiment_composes(configure):
-    found = choices("experiment")
+    found = options("experiment")
     assert len(found) == 1
     for name in found:
-        assert configure(f"experiment={name}").strategy._target_.startswith("tl_lightning.strategies.")
+        assert configure(f"experiment={name}").strategy["_target_"].startswith("tl_lightning.strategies.")
 
 
 def test_gpu_asked_for_where_there_is_none(configure, monkeypatch):

@@ -11,11 +11,14 @@ from torchvision.transforms import v2
 from tests.conftest import write_image
 from tests.tiny import INPUT, tiny_data
 from tl_lightning import machine
-from tl_lightning.data import datamodule, loading, transforms
+from tl_lightning.data import image_folder
+from tl_lightning.data.images import digits, loading, transforms
+from tl_lightning.data.images import image_folder as folders
+from tl_lightning.data.images.transforms import ImageAugmentation
 from tl_lightning.data.sampling import EpochSampler, EvalBatches
-from tl_lightning.data.transforms import Augment
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
+from tl_lightning.tasks import Classification
 
 
 @pytest.fixture
@@ -45,16 +48,16 @@ def test_normalise_equals_torchvision_and_restores():
 def test_evaluation_pixels_equal_the_weights_own_transform(name):
     from torchvision.models import get_model_weights
 
-    from tl_lightning.backbones import weights
+    from tl_lightning.backbones.from_torchvision import entries
 
     entry = get_model_weights(name).DEFAULT
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (380, 500, 3), np.uint8))
-    mine = weights.image_input(entry)
+    mine = entries.image_input(entry)
     batch = mine.normalise(transforms.eval_transform(mine)(image)[None])
     torch.testing.assert_close(batch[0], entry.transforms()(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("augment", [Augment(None, 0.0), Augment(), Augment(trivial=True), Augment(erasing=1.0)])
+@pytest.mark.parametrize("augment", [ImageAugmentation(None, 0.0), ImageAugmentation(), ImageAugmentation(trivial=True), ImageAugmentation(erasing=1.0)])
 @pytest.mark.parametrize("size", [(9, 30), (200, 50)])
 def test_training_pixels_are_uint8_of_the_right_size(augment, size):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8))
@@ -66,8 +69,9 @@ def test_training_pixels_are_uint8_of_the_right_size(augment, size):
 def test_flip_can_be_forbidden(uneven):
     def pixels(**options):
         image = ImageInput(16, 16, 16, "bilinear", (0.0,) * 3, (1.0,) * 3)
-        data = datamodule.from_folder(image, Augment(None, 1.0), root=str(uneven), workers=0, batch_size=4, **options)
-        return next(iter(data.train_dataloader()))[0]
+        mirror = ImageAugmentation(None, 1.0)
+        data = image_folder(image, root=str(uneven), augment=mirror, workers=0, batch_size=4, **options)
+        return next(iter(data.train_dataloader())).inputs
 
     assert torch.equal(pixels(), pixels(flip=False).flip(-1))
     assert not torch.equal(pixels(), pixels(flip=False))
@@ -89,7 +93,7 @@ def test_pixels_do_not_depend_on_the_number_of_workers(uneven):
     def pixels(workers):
         data = tiny_data(uneven)
         data.workers = workers
-        return torch.cat([images for images, _ in data.train_dataloader()])
+        return torch.cat([batch.inputs for batch in data.train_dataloader()])
 
     torch.manual_seed(5)
     alone = pixels(0)
@@ -155,40 +159,41 @@ def test_balanced_sampler_draws_classes_alike(uneven):
     data = tiny_data(uneven, sampler="balanced")
     drawn = Counter()
     loader = data.train_dataloader()
-    labels = [label for _, label in data.folder.split("train")]
+    labels = [label for _, label in data.samples.split("train")]
     for epoch in range(60):
         loader.sampler.set_epoch(epoch)
         drawn.update(labels[i] for i, _ in loader.sampler)
-    assert data.folder.counts("train") == [8, 24]
+    assert data.samples.counts("train") == [8, 24]
     assert drawn[0] / sum(drawn.values()) == pytest.approx(0.5, abs=0.05)
-    torch.testing.assert_close(data.prior(), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(data.task.prior(), torch.tensor([0.5, 0.5]))
 
 
 def test_class_weights(uneven):
-    assert tiny_data(uneven).class_weights is None
-    torch.testing.assert_close(tiny_data(uneven).prior(), torch.tensor([0.25, 0.75]))
+    assert tiny_data(uneven).task.weights is None
+    torch.testing.assert_close(tiny_data(uneven).task.prior(), torch.tensor([0.25, 0.75]))
     auto = tiny_data(uneven, class_weights="auto")
-    torch.testing.assert_close(auto.class_weights, torch.tensor([2.0, 2 / 3]))  # n / (classes * count), scikit-learn's
-    torch.testing.assert_close(auto.prior(), torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(auto.task.weights, torch.tensor([2.0, 2 / 3]))  # n / (classes * count), scikit-learn's
+    torch.testing.assert_close(auto.task.prior(), torch.tensor([0.5, 0.5]))
     named = tiny_data(uneven, class_weights={"few": 3.0})
-    torch.testing.assert_close(named.class_weights[0] / named.class_weights[1], torch.tensor(3.0))
-    torch.testing.assert_close(tiny_data(uneven, class_weights={}).class_weights, torch.ones(2))
-    assert tiny_data(uneven, class_weights=None).class_weights is None
+    torch.testing.assert_close(named.task.weights[0] / named.task.weights[1], torch.tensor(3.0))
+    torch.testing.assert_close(tiny_data(uneven, class_weights={}).task.weights, torch.ones(2))
+    assert tiny_data(uneven, class_weights=None).task.weights is None
     for wrong in ("some", {"fewer": 2.0}, {"few": 0.0}):
         with pytest.raises(UserError, match=r"data\.class_weights"):
             tiny_data(uneven, class_weights=wrong)
 
 
 def test_mixing_gives_soft_labels_that_sum_to_one():
-    mix = transforms.mixing(Augment(mixup=0.2, cutmix=1.0), 3)
+    task = Classification(("a", "b", "c"))
+    mix = task.mixer(mixup=0.2, cutmix=1.0)
     images, labels = mix(torch.randn(8, 3, 16, 16), torch.arange(8) % 3)
     assert images.shape == (8, 3, 16, 16)
     torch.testing.assert_close(labels.sum(1), torch.ones(8))
-    assert transforms.mixing(Augment(), 3) is None
+    assert task.mixer(mixup=0.0, cutmix=0.0) is None
 
 
 def test_batch_larger_than_the_train_set(uneven, caplog):
-    assert len(next(iter(tiny_data(uneven, batch_size=33).train_dataloader()))[0]) == 32
+    assert len(next(iter(tiny_data(uneven, batch_size=33).train_dataloader()))) == 32
     assert "data.batch_size=33: there are 32 training images, which make one batch" in caplog.text
     with pytest.raises(UserError, match=r"data\.batch_size=0"):
         tiny_data(uneven, batch_size=0)
@@ -234,12 +239,10 @@ def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
 def test_digits_are_written_once_whole_and_stratified():
     from sklearn.datasets import load_digits
 
-    from tl_lightning.data import digits, image_folder
-
     root = digits.folder()
-    found = image_folder.read(root)
+    found = folders.read(root)
     assert [sum(found.counts(s)) for s in ("train", "val", "test")] == [1257, 270, 270]
-    assert found.classes == tuple("0123456789")
+    assert found.task.outputs == tuple("0123456789")
     assert max(found.counts("val")) - min(found.counts("val")) <= 2
     path, label = found.split("val")[0]
     number = int(path.rsplit("/", 1)[1].removesuffix(".png"))

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from tests.tiny import INPUT, tiny_data
-from tl_lightning.data import decoded, images, transforms
-from tl_lightning.data.transforms import Augment
+from tl_lightning.data.images import decode, decoded, transforms
+from tl_lightning.data.images.loading import stack
+from tl_lightning.data.images.transforms import ImageAugmentation
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 
@@ -36,7 +37,7 @@ def batches(root, epochs=2, **options):
     data = tiny_data(root, batch_size=5, **options)
     data.input = LARGE
     loaders = [data.train_dataloader(), data.val_dataloader()]
-    return [torch.cat([x for x, _ in loader]) for loader in loaders for _ in range(epochs)]
+    return [torch.cat([batch.inputs for batch in loader]) for loader in loaders for _ in range(epochs)]
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
@@ -50,14 +51,14 @@ def test_kept_images_equal_decoded_ones(kind, jpegs, monkeypatch):
     for loader in (data.train_dataloader(), data.val_dataloader()):
         list(loader)
         with monkeypatch.context() as closed:
-            closed.setattr("tl_lightning.data.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
+            closed.setattr("tl_lightning.data.images.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
             list(loader)
 
 
 def test_a_later_run_finds_the_disk_filled_and_a_changed_file_not(jpegs, monkeypatch):
     batches(jpegs, epochs=1, cache="disk")
     with monkeypatch.context() as closed:
-        closed.setattr("tl_lightning.data.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
+        closed.setattr("tl_lightning.data.images.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
         batches(jpegs, epochs=1, cache="disk")
     before = batches(jpegs, epochs=1, cache="disk")
     for path in jpegs.rglob("*.jpg"):
@@ -86,7 +87,7 @@ def test_a_damaged_file_is_decoded_again_and_said_so(jpegs, tmp_path, monkeypatc
 def test_the_last_evaluation_finds_the_images_decoded(jpegs, monkeypatch):
     data = tiny_data(jpegs, batch_size=5, cache="ram")
     list(data.val_dataloader())
-    monkeypatch.setattr("tl_lightning.data.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr("tl_lightning.data.images.loading.load_rgb", lambda *a: pytest.fail("decoded again"))
     assert len(list(data.val_dataloader())) > 0
 
 
@@ -125,24 +126,24 @@ def test_a_draft_is_close_to_the_whole_image(scale, tmp_path):
     path = tmp_path / "a.jpg"
     scene(round(96 * scale), round(72 * scale)).save(path, quality=92)
     transform = transforms.eval_transform(LARGE)
-    draft = images.load_rgb(path, transform.asks)
+    draft = decode.load_rgb(path, transform.asks)
     assert 72 <= min(draft.size) < 144
-    whole = images.load_rgb(path)
+    whole = decode.load_rgb(path)
     assert psnr(transform(draft).permute(1, 2, 0), transform(whole).permute(1, 2, 0)) > 35
 
 
 def test_no_draft_below_twice_the_size_and_none_of_other_formats(tmp_path):
     scene(140, 140).save(tmp_path / "a.jpg")
     scene(400, 400).save(tmp_path / "b.png")
-    assert images.load_rgb(tmp_path / "a.jpg", 72).size == (140, 140)
-    assert images.load_rgb(tmp_path / "b.png", 72).size == (400, 400)
+    assert decode.load_rgb(tmp_path / "a.jpg", 72).size == (140, 140)
+    assert decode.load_rgb(tmp_path / "b.png", 72).size == (400, 400)
 
 
 def test_size_is_that_of_the_upright_image(tmp_path):
     image, exif = scene(120, 80), Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
-    assert images.size(tmp_path / "a.jpg") == images.load_rgb(tmp_path / "a.jpg").size == (80, 120)
+    assert decode.size(tmp_path / "a.jpg") == decode.load_rgb(tmp_path / "a.jpg").size == (80, 120)
 
 
 def test_where_images_are_kept(monkeypatch, tmp_path):
@@ -193,11 +194,9 @@ def test_erasing_blanks_rectangles_of_the_papers_sizes():
 
 
 def test_collated_batches_are_channels_last_and_unchanged():
-    from tl_lightning.data.loading import collate
-
-    transform = transforms.train_transform(INPUT, Augment())
-    samples = [(transform(scene(40, 30, i)), i) for i in range(5)]
-    batch, labels = collate(samples)
-    assert torch.equal(batch, torch.stack([s for s, _ in samples]))
+    transform = transforms.train_transform(INPUT, ImageAugmentation())
+    samples = [transform(scene(40, 30, i)) for i in range(5)]
+    batch = stack(samples)
+    assert torch.equal(batch, torch.stack(samples))
     assert batch.is_contiguous(memory_format=torch.channels_last)
-    assert labels.tolist() == [0, 1, 2, 3, 4]
+

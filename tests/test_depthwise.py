@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from tl_lightning.backbones.depthwise import SmallMapConv2d, quicken
+from tl_lightning.backbones.from_torchvision.depthwise import SmallMapConv2d, quicken
 
 
 @pytest.mark.parametrize("size", [32, 64, 96])

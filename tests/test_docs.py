@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from tl_lightning.runs.cli import choices
 from tl_lightning.runs.tables import backbones, of_torchvision
 
 REPO = Path(__file__).parents[1]

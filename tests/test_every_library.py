@@ -9,14 +9,14 @@ from tests.texts import write_texts
 from tests.tiny import tiny_trainer
 from tests.zoo import FEW
 from tl_lightning import heads, optim
-from tl_lightning.data.datamodule import from_folder
-from tl_lightning.data.transforms import Augment
+from tl_lightning.data import image_folder
+from tl_lightning.data.images.transforms import ImageAugmentation
 from tl_lightning.features.frozen import Frozen, Options
 from tl_lightning.module import TransferModule
 from tl_lightning.strategies import FinetuneTop, GradualUnfreeze
 
 few = pytest.mark.parametrize("case", FEW, ids=str)
-STILL = Augment(None, 0.0)
+STILL = ImageAugmentation(None, 0.0)
 
 
 @pytest.fixture
@@ -26,16 +26,16 @@ def made(photos, tmp_path):
     def make(case, strategy):
         network, _ = case.build()
         if case.library == "text":
-            from tl_lightning.data.textmodule import from_table
+            from tl_lightning.data import text_table
 
             file = write_texts(tmp_path / "x.csv")
-            data = from_table(network.input, STILL, file=str(file), batch_size=4)
+            data = text_table(network.input, STILL, file=str(file), batch_size=4)
         else:
-            data = from_folder(network.input, STILL, root=str(photos), batch_size=4, workers=0)
+            data = image_folder(network.input, STILL, root=str(photos), batch_size=4, workers=0)
         torch.manual_seed(2)
-        head = heads.linear(network.feature_dim, data.prior(), dropout=0.2)
+        head = heads.linear(network.feature_dim, data.task.start(), dropout=0.2)
         plan = strategy.plan(network.stage_names)
-        module = TransferModule(network, head, plan, data.classes, lambda g: torch.optim.AdamW(g, 1e-2), optim.cosine())
+        module = TransferModule(network, head, plan, data.task.outputs, lambda g: torch.optim.AdamW(g, 1e-2), optim.cosine())
         return module, data, plan
 
     return make

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import write_image
 from tests.frozen import CPU, extract, plan_of, reference, warmed
 from tests.tiny import INPUT, tiny_data
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import Prefix
 from tl_lightning.features.frozen import Frozen, Options

@@ -9,8 +9,8 @@ from torch import nn
 
 from tests.tiny import tiny_backbone, tiny_data, tiny_module
 from tests.zoo import CASES
+from tl_lightning.backbones import torchvision as backbone
 from tl_lightning.backbones.folding import Folding, fold, pairs
-from tl_lightning.backbones.torchvision import backbone
 from tl_lightning.strategies.plan import HEAD, Phase, Plan
 
 # BatchNorms that follow a convolution: all of them in these families, none in those that have none.

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from tests.small import SMALL
-from tests.tiny import STAGES, tiny_backbone, tiny_data, tiny_module, tiny_trainer
+from tests.tiny import STAGES, tiny_data, tiny_module, tiny_trainer
 from tl_lightning import optim
+from tl_lightning.build import build
 from tl_lightning.callbacks.forgetting import Forgetting
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.features.frozen import Frozen, Options
-from tl_lightning.runs.build import build
-from tl_lightning.runs.train import train
+from tl_lightning.jobs.train import train
 from tl_lightning.strategies import FinetuneAll, FinetuneTop
 from tl_lightning.strategies.plan import Facts
 from tl_lightning.transferability import forgetting
 
-FACTS = Facts(True, True, 2, 20)
+FACTS = Facts(pretrained=True, small_rates=True, outputs=2, train_samples=20)
 
 
 def learner(photos, strategy, lr):
@@ -32,10 +32,9 @@ def learner(photos, strategy, lr):
 
 def fit(photos, tmp_path, strategy, lr, cache="off", **options):
     module, data = learner(photos, strategy, lr)
-    meter, start = Forgetting(**options), copy.deepcopy(module.backbone).eval()
-    meter.remember(module.backbone)
+    meter, start = Forgetting(module, **options), copy.deepcopy(module.backbone).eval()
     frozen = Frozen(module.backbone, module.plan, data, Options(cache=cache, engine="eager", dtype="float32"))
-    loaders, module.entry = frozen.loaders(torch.device("cpu"), 2)
+    loaders, module.input_stage = frozen.loaders(torch.device("cpu"), 2)
     trainer = tiny_trainer(tmp_path, 2, meter)
     trainer.fit(module, datamodule=loaders)
     return module.eval(), start, data, {k: float(v) for k, v in trainer.callback_metrics.items()}
@@ -45,7 +44,7 @@ def by_hand(network, start, data):
     images = data.images("val", eval_transform(data.input), keep=False)
     x = data.input.normalise(torch.stack([images[i, 0][0] for i in range(len(images))]))
     with torch.no_grad():
-        pairs = [[b.tap(b.run(x, 0, i + 1)) for i in range(3)] for b in (start, network)]
+        pairs = [[b.pooled(i, b.run(x, 0, i + 1)) for i in range(3)] for b in (start, network)]
         logits = [start.source_head(p[-1]) for p in pairs]
     return pairs, logits
 
@@ -78,9 +77,8 @@ def test_a_sanity_check_is_no_measurement(photos, tmp_path):
     readings = []
     for steps in (0, 1):
         module, _ = learner(photos, FinetuneTop(speed=1.0, stages=2), 1e-2)
-        data, meter = tiny_data(photos, batch_size=1), Forgetting()  # batches of two to evaluate
-        assert data.folder.size("val") > 2
-        meter.remember(module.backbone)
+        data, meter = tiny_data(photos, batch_size=1), Forgetting(module)  # batches of two to evaluate
+        assert data.samples.size("val") > 2
         trainer = tiny_trainer(tmp_path / str(steps), 1, meter, num_sanity_val_steps=steps)
         torch.manual_seed(5)
         trainer.fit(module, datamodule=data)
@@ -113,17 +111,16 @@ def test_destruction_is_warned_of_once(photos, tmp_path, caplog):
 
 def test_few_images_are_spread_over_the_split(photos, tmp_path):
     module, data = learner(photos, FinetuneAll(), 1e-3)
-    meter = Forgetting(images=2)
-    meter.remember(module.backbone)
+    meter = Forgetting(module, images=2)
     tiny_trainer(tmp_path, 1, meter).fit(module, datamodule=data)
     rows = torch.cat(meter._before[2])
     assert 2 <= len(rows) <= 4
-    labels = sorted(label for _, label in data.folder.split("val"))
+    labels = sorted(label for _, label in data.samples.split("val"))
     assert len(rows) < len(labels)
 
 
 def test_it_is_in_the_run_where_there_is_something_to_forget(configure, tmp_path, monkeypatch):
-    monkeypatch.setattr("tl_lightning.backbones.torchvision.formula.size", lambda path: None)  # as if photographs
+    monkeypatch.setattr("tl_lightning.backbones.from_torchvision.formula.size", lambda path: None)  # as if photographs
     words = ["backbone=mobilenet_v2_formula", "backbone.image_size=32", "data.val_fraction=0.25"]
     train(configure(*words, "strategy=finetune_top"))
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -137,10 +134,9 @@ def test_it_is_in_the_run_where_there_is_something_to_forget(configure, tmp_path
         assert [m.source for m in meters] == [None]
 
 
-def test_what_moves_later_does_not_move_what_is_remembered():
-    backbone = tiny_backbone()
-    meter = Forgetting()
-    meter.remember(backbone)
+def test_what_moves_later_does_not_move_what_is_remembered(photos):
+    module, _ = learner(photos, FinetuneAll(), 1e-3)
+    meter = Forgetting(module)
     with torch.no_grad():
-        backbone.net.stem[0].weight.zero_()
+        module.backbone.net.stem[0].weight.zero_()
     assert meter.source.net.stem[0].weight.abs().sum() > 0

@@ -9,15 +9,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
 from tests.small import SMALL
+from tl_lightning.build import build
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
-from tl_lightning.data.images import load_rgb
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.data.images.decode import load_rgb
+from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
-from tl_lightning.runs.build import build
-from tl_lightning.runs.record import load_model
+from tl_lightning.jobs.train import _prepare, train
+from tl_lightning.runs.model import load_model
 from tl_lightning.runs.resume import _forget
-from tl_lightning.runs.train import _prepare, train
 
 
 def test_linear_probe_is_an_ordinary_run(configure, tmp_path, photos):

@@ -15,18 +15,17 @@ from tests.test_advisor import script
 from tests.tiny import STAGES, tiny_data, tiny_module, tiny_trainer
 from tl_lightning import optim
 from tl_lightning.backbones import low_rank
-from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.backbones import torchvision as backbone
+from tl_lightning.build import build
 from tl_lightning.callbacks.averaging import PowerAverage
-from tl_lightning.callbacks.phases import apply
 from tl_lightning.errors import UserError
-from tl_lightning.runs import average
-from tl_lightning.runs.build import build
-from tl_lightning.runs.record import load_model
-from tl_lightning.runs.train import train
+from tl_lightning.jobs import average
+from tl_lightning.jobs.train import train
+from tl_lightning.runs.model import load_model
 from tl_lightning.strategies import FinetuneAll
 from tl_lightning.strategies.plan import Facts
 
-FACTS = Facts(True, True, 2, 20)
+FACTS = Facts(pretrained=True, small_rates=True, outputs=2, train_samples=20)
 
 
 def test_power_average_by_its_profile():
@@ -80,7 +79,7 @@ def test_sam_takes_the_gradient_uphill():
         optimizer.zero_grad()
         loss = (a * weight**2).sum() / 2
         loss.backward()
-        seen.append((weight.detach().clone(), optimizer.uphill))
+        seen.append((weight.detach().clone(), optim.in_second_pass(optimizer)))
         return loss
 
     loss = optimizer.step(closure)
@@ -125,26 +124,26 @@ def test_sam_is_refused_where_it_cannot_be(wrong, configure):
 @pytest.mark.parametrize(("part", "learn"), [("norm", ("1.weight", "1.bias")), ("bias", ("0.bias", "1.bias"))])
 def test_parts_of_stages(part, learn, photos, tmp_path):
     """Only these parameters have gradients, groups and, after training, other values."""
-    plan = FinetuneAll(part=part).given(FACTS).plan(STAGES)
+    plan = FinetuneAll(parameters=part).given(FACTS).plan(STAGES)
     data = tiny_data(photos)
     module = tiny_module(plan, data)
     before = {k: v.clone() for k, v in module.backbone.net.named_parameters()}
-    apply(module, 0)
+    module.members.apply(0)
     expected = {f"{stage}.{name}" for stage in STAGES for name in learn}
     assert {n for n, p in module.backbone.net.named_parameters() if p.requires_grad} == expected
     tiny_trainer(tmp_path, 1).fit(module, datamodule=data)
     changed = {n for n, p in module.backbone.net.named_parameters() if not torch.equal(p, before[n])}
     assert changed == expected
-    total, learning = module.sizes()
+    total, learning = module.members.sizes()
     head = sum(p.numel() for p in module.head.parameters())
     assert learning == head + sum(before[n].numel() for n in expected) < total
 
 
 def test_parts_as_strategies(configure):
     for name, part in (("norm_only", "norm"), ("bitfit", "bias")):
-        assert build(configure(*SMALL, f"strategy={name}")).module.plan.part == part
-    with pytest.raises(UserError, match="part='weights' is unknown"):
-        build(configure(*SMALL, "strategy=finetune_all", "strategy.part=weights"))
+        assert build(configure(*SMALL, f"strategy={name}")).module.plan.parameters == part
+    with pytest.raises(UserError, match="parameters=weights is unknown"):
+        build(configure(*SMALL, "strategy=finetune_all", "strategy.parameters=weights"))
 
 
 @pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "mobilenet_v2"])
@@ -185,9 +184,9 @@ def test_a_low_rank_run_writes_a_plain_model(regularizer, configure, tmp_path):
     changed = {k for k in start if not torch.equal(state[k], start[k])}
     assert changed
     assert all(state[k].shape[2:] == (1, 1) for k in changed)  # 1 x 1 convolutions alone
-    network, facts = load_model(tmp_path / "run")
-    assert facts["strategy"]["rank"] == 8
-    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+    model = load_model(tmp_path / "run")
+    assert model.facts["strategy"]["rank"] == 8
+    assert model.network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
 
 
 def test_low_rank_without_a_matrix_is_refused(configure):
@@ -201,16 +200,16 @@ def test_a_head_on_all_stages_fine_tunes_them(configure, tmp_path):
     parts = build(cfg)
     assert parts.module.backbone.feature_dim == sum(parts.module.backbone.widths()) == 16 + 24 + 32 + 96 + 1280
     train(cfg)
-    network, facts = load_model(tmp_path / "run")
-    assert facts["strategy"]["taps"] is True
-    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+    model = load_model(tmp_path / "run")
+    assert model.facts["strategy"]["taps"] is True
+    assert model.network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
 
 
-def test_between_and_mean():
+def test_interpolation_and_mean():
     a = {"w": torch.zeros(3), "n": torch.tensor(4)}
     b = {"w": torch.ones(3), "n": torch.tensor(6)}
-    torch.testing.assert_close(average.between(a, b, 0.3)["w"], torch.full((3,), 0.3))
-    assert average.between(a, b, 0.3)["n"] == 6
+    torch.testing.assert_close(average.interpolate(a, b, 0.3)["w"], torch.full((3,), 0.3))
+    assert average.interpolate(a, b, 0.3)["n"] == 6
     torch.testing.assert_close(average.mean_of([a, b])["w"], torch.full((3,), 0.5))
     still = {"x.running_mean": torch.ones(2)}
     assert not average.statistics_differ([still, still])
@@ -230,8 +229,8 @@ def test_wise_and_soup_choose_on_validation_and_leave_models(configure, tmp_path
     kept = json.loads((run / "wise" / "metrics.json").read_text())
     assert kept["val/accuracy"] == max(found.values())
     assert found[kept["alpha"]] == kept["val/accuracy"]
-    network, _ = load_model(run / "wise")
-    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+    model = load_model(run / "wise")
+    assert model.network(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
     chosen = average.soup(tmp_path / "sweep")
     kept = json.loads((tmp_path / "sweep" / "soup" / "metrics.json").read_text())
     best = max(json.loads((tmp_path / "sweep" / s / "metrics.json").read_text())["val/accuracy"] for s in "01")

@@ -14,7 +14,7 @@ import torch
 
 from tests.zoo import TEXT, language_model, save_language_model, tokens
 from tl_lightning.backbones import hub
-from tl_lightning.backbones.huggingface import backbone
+from tl_lightning.backbones import transformers as backbone
 from tl_lightning.errors import UserError
 
 pytest.importorskip("transformers")
@@ -123,7 +123,7 @@ def test_a_model_of_the_hub_is_downloaded_once(model, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     known = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy", "hf_hub_offline")}
     address = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
-    script = "from tl_lightning.backbones.huggingface import backbone; print(backbone('nobody/tiny').net.state_dict()"
+    script = "from tl_lightning.backbones import transformers as backbone; print(backbone('nobody/tiny').net.state_dict()"
     script += "['encoder.layer.0.output.dense.weight'].sum().item())"
     try:
         for first in (True, False):

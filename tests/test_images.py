@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tl_lightning.data.images import load_rgb
+from tl_lightning.data.images.decode import load_rgb
 
 RED = (200, 30, 40)
 

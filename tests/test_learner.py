@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.tiny import STAGES, Trace, tiny_backbone, tiny_data, tiny_module, tiny_trainer
 from tl_lightning import optim
-from tl_lightning.callbacks import phases
+from tl_lightning.reports import phase_table
 from tl_lightning.strategies import FeatureExtraction, FinetuneAll, FinetuneTop, GradualUnfreeze, LpFt, Phase, Plan
 
 GENTLE = {"speed": 0.1, "decay": 0.5, "norm": "eval"}
@@ -42,7 +42,7 @@ def test_groups_and_rates_over_a_phased_run(strategy, data, tmp_path):
     owners = [*STAGES, "head"]
     assert [list(r) for r in trace.rates] == [[f"{o}{s}" for o in owners for s in ("", "/no_decay")]] * len(trace.rates)
     per_epoch = len(trace.rates) // epochs
-    assert per_epoch == sum(data.folder.counts("train")) // 4
+    assert per_epoch == sum(data.samples.counts("train")) // 4
     for step, rates in enumerate(trace.rates):
         index = plan.index(step // per_epoch)
         first, after = plan.span(index, epochs)
@@ -135,10 +135,10 @@ def test_frozen_output_in_training_equals_eval(data, tmp_path):
 
     def look(module, batch):
         with torch.no_grad():
-            training = module.backbone.run(batch[0], 0, 2)
+            training = module.backbone.run(batch.inputs, 0, 2)
             modes = [m.training for m in module.modules()]
             module.eval()
-            evaluated = module.backbone.run(batch[0], 0, 2)
+            evaluated = module.backbone.run(batch.inputs, 0, 2)
             for m, mode in zip(module.modules(), modes, strict=True):
                 m.training = mode
         return torch.equal(training, evaluated)
@@ -166,21 +166,22 @@ def test_norm_switch(norm, statistics, scale, data, tmp_path):
 
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_random_weights_take_statistics_from_their_first_batch(pretrained, data, tmp_path):
-    norm, seen = [], []
+    norm, seen, momenta = [], [], []
 
     class Look(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            momenta.append(module.backbone.net.stem[1].momentum)
             with torch.no_grad():
-                norm.append(module.backbone.net.stem[0](batch[0]).mean((0, 2, 3)))
+                norm.append(module.backbone.net.stem[0](batch.inputs).mean((0, 2, 3)))
 
         def on_train_batch_end(self, trainer, module, *args):
-            seen.append((module.backbone.net.stem[1].running_mean.clone(), module.backbone.net.stem[1].momentum))
+            seen.append(module.backbone.net.stem[1].running_mean.clone())
 
     module = tiny_module(FinetuneAll(1.0, 1.0, "train").plan(STAGES), data, pretrained=pretrained)
     tiny_trainer(tmp_path, 1, Look()).fit(module, datamodule=data)
-    torch.testing.assert_close(seen[0][0], norm[0] * (0.1 if pretrained else 1.0), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(seen[1][0], 0.9 * seen[0][0] + 0.1 * norm[1], rtol=1e-5, atol=1e-6)
-    assert {momentum for _, momentum in seen} == {0.1}
+    torch.testing.assert_close(seen[0], norm[0] * (0.1 if pretrained else 1.0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(seen[1], 0.9 * seen[0] + 0.1 * norm[1], rtol=1e-5, atol=1e-6)
+    assert set(momenta) == {0.1}
 
 
 def test_refrozen_stage_stops_at_once(data, tmp_path):
@@ -245,8 +246,8 @@ def test_compiled_backbone_trains_after_unfreezing(data, tmp_path):
 
 def test_phase_table_names_every_stage(data):
     module = tiny_module(FinetuneTop(stages=1, **GENTLE).plan(STAGES), data)
-    phases.apply(module, 0)
-    rows = phases.table(module, 0, base=1e-2)
+    module.members.apply(0)
+    rows = phase_table.table(module, 0, base=1e-2)
     assert [r[0] for r in rows] == [*STAGES, "head"]
     assert [r[2] for r in rows[:2]] == ["0", "0"]
     assert rows[2][1:] == ("456", "456", "1.0e-03", "eval")  # 6*8*9 weights + 8 biases + 16 of the norm
@@ -258,7 +259,7 @@ def test_feature_extraction_trains_the_head_alone(data, tmp_path):
     before = snapshot(module)
     tiny_trainer(tmp_path, 1).fit(module, datamodule=data)
     assert moved(before, module) == {"head.1.weight", "head.1.bias"}
-    assert module.sizes() == (sum(p.numel() for p in module.parameters()), 8 * 2 + 2)
+    assert module.members.sizes() == (sum(p.numel() for p in module.parameters()), 8 * 2 + 2)
 
 
 def test_plan_and_backbone_must_agree(data):

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from tests.tiny import STAGES, Trace, tiny_data, tiny_module, tiny_trainer
+from tl_lightning.batch import Batch
 from tl_lightning.callbacks import phases
-from tl_lightning.data.transforms import mixing
+from tl_lightning.data import ImageAugmentation
 from tl_lightning.strategies import FeatureExtraction, FinetuneAll, LpFt
+from tl_lightning.tasks import Classification
 
 GENTLE = {"speed": 0.1, "decay": 0.5, "norm": "eval"}
 
@@ -21,7 +23,7 @@ def probe(photos, **options):
 def test_training_loss_smooths_labels_and_weighs_classes(photos):
     """Cross-entropy written out: -sum(w_c q_c log p_c) / sum(w of the labels), as torch documents it."""
     weights = torch.tensor([2.0, 0.5])
-    module, _ = probe(photos, class_weights=weights, label_smoothing=0.2)
+    module, _ = probe(photos, task=Classification(("dark", "light"), label_smoothing=0.2, weights=weights))
     module.eval()
     torch.nn.init.normal_(module.head[1].weight)
     module._record = lambda *args: None  # writes to a trainer that is not here
@@ -29,7 +31,7 @@ def test_training_loss_smooths_labels_and_weighs_classes(photos):
     log_p = module(images).log_softmax(1)
     smooth = F.one_hot(labels, 2) * 0.8 + 0.2 / 2
     expected = -(weights * smooth * log_p).sum() / weights[labels].sum()
-    torch.testing.assert_close(module.training_step((images, labels), 0), expected)
+    torch.testing.assert_close(module.training_step(Batch(images, labels, torch.arange(6)), 0), expected)
 
 
 def test_scores_are_of_one_epoch_and_weigh_images_alike(photos, tmp_path):
@@ -42,9 +44,9 @@ def test_scores_are_of_one_epoch_and_weigh_images_alike(photos, tmp_path):
         def on_train_epoch_end(self, trainer, module):
             module.eval()
             with torch.no_grad():
-                batches = [(data.input.normalise(x), y) for x, y in data.val_dataloader()]
-                logits = torch.cat([module(x) for x, _ in batches])
-                labels = torch.cat([y for _, y in batches])
+                batches = list(data.val_dataloader())
+                logits = torch.cat([module(data.input.normalise(b.inputs)) for b in batches])
+                labels = torch.cat([b.targets for b in batches])
             values = trainer.callback_metrics
             found.append(float(values["val/loss"]))
             assert float(values["val/loss"]) == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-5)
@@ -57,8 +59,8 @@ def test_scores_are_of_one_epoch_and_weigh_images_alike(photos, tmp_path):
 
 def test_a_class_absent_from_validation_has_no_recall(photos, tmp_path):
     module, data = probe(photos)
-    for item in [i for i in data.folder.items if i.split == "val" and i.label == "dark"]:
-        data.folder.__dict__["items"] = tuple(i for i in data.folder.items if i is not item)
+    for item in [i for i in data.samples.items if i.split == "val" and i.label == "dark"]:
+        data.samples.__dict__["items"] = tuple(i for i in data.samples.items if i is not item)
     trainer = tiny_trainer(tmp_path, 1)
     trainer.fit(module, datamodule=data)
     assert "val/recall/light" in trainer.callback_metrics
@@ -66,25 +68,19 @@ def test_a_class_absent_from_validation_has_no_recall(photos, tmp_path):
 
 
 def test_mixing_reaches_training_batches_alone(photos, tmp_path):
-    module, data = probe(photos)
-    data.mix = mixing(transforms_with_cutmix(), 2)
+    data = tiny_data(photos, augment=ImageAugmentation(cutmix=1.0))
+    module = tiny_module(FeatureExtraction().plan(STAGES), data)
     shapes = {"train": set(), "val": set()}
 
     class Look(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            shapes["train"].add(batch[1].ndim)
+            shapes["train"].add(batch.targets.ndim)
 
         def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
-            shapes["val"].add(batch[1].ndim)
+            shapes["val"].add(batch.targets.ndim)
 
     tiny_trainer(tmp_path, 1, Look()).fit(module, datamodule=data)
     assert shapes == {"train": {2}, "val": {1}}
-
-
-def transforms_with_cutmix():
-    from tl_lightning.data.transforms import Augment
-
-    return Augment(cutmix=1.0)
 
 
 def test_extending_a_run_recomputes_the_rate_of_its_first_step(photos, tmp_path):
@@ -113,7 +109,7 @@ def test_max_steps_ends_a_run_without_bending_its_schedule(photos, tmp_path):
 
 def test_a_phase_change_resets_compiled_code(photos, tmp_path, monkeypatch):
     resets = []
-    monkeypatch.setattr(phases.torch._dynamo, "reset", lambda: resets.append(1))
+    monkeypatch.setattr(phases.torch.compiler, "reset", lambda: resets.append(1))
     module = tiny_module(LpFt(head_epochs=1, **GENTLE).plan(STAGES), tiny_data(photos))
     tiny_trainer(tmp_path, 3).fit(module, datamodule=tiny_data(photos))
     assert len(resets) == 1
@@ -123,7 +119,7 @@ def test_frozen_parameters_hold_no_stale_gradient(photos):
     module, _ = probe(photos)
     for parameter in module.parameters():
         parameter.grad = torch.ones_like(parameter)
-    phases.apply(module, 0)
+    module.members.apply(0)
     with_gradient = {n for n, p in module.named_parameters() if p.grad is not None}
     assert with_gradient == {"head.1.weight", "head.1.bias"}
 

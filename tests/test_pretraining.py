@@ -18,11 +18,11 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 
 from tests.commands import QUICK, REPO, refused, tl
-from tl_lightning.backbones.statistics import recalibrate
+from tl_lightning.backbones.norms import recalibrate
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
+from tl_lightning.jobs.pretrain import write
 from tl_lightning.pretraining.data import DrawnImages
 from tl_lightning.pretraining.module import INPUT, Pretraining, level
-from tl_lightning.runs.pretrain import write
 
 
 class Stop(Callback):

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import MobileNet_V2_Weights
 
-from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.backbones import torchvision as backbone
 from tl_lightning.data import image_folder
-from tl_lightning.data.images import load_rgb
-from tl_lightning.data.transforms import eval_transform
-from tl_lightning.runs.train import train
+from tl_lightning.data.images.decode import load_rgb
+from tl_lightning.data.images.transforms import eval_transform
+from tl_lightning.jobs.train import train
 
 SHARED = Path(__file__).parents[2] / "shared"
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet.safetensors"

@@ -6,21 +6,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
 from torch import nn
 
 from tests.small import SMALL
 from tests.tiny import STAGES, tiny_backbone, tiny_data, tiny_module, tiny_trainer
-from tl_lightning import heads, optim
-from tl_lightning.callbacks.phases import apply
+from tl_lightning import heads, optim, targets
+from tl_lightning.build import build
+from tl_lightning.config.compose import option
 from tl_lightning.errors import UserError
-from tl_lightning.regularizers import BSS, L2SP, CoTuning, Delta, LwF, Seen
-from tl_lightning.runs.build import build, instantiate
-from tl_lightning.runs.cli import choices, conf_dir
+from tl_lightning.options import options
+from tl_lightning.regularizers import BSS, L2SP, CoTuning, Delta, LwF, Pass
 from tl_lightning.strategies import FinetuneAll, FinetuneTop, GradualUnfreeze, LpFt
 from tl_lightning.strategies.plan import Facts
 
-FACTS = Facts(True, True, 2, 20)
+FACTS = Facts(pretrained=True, small_rates=True, outputs=2, train_samples=20)
 ALL = [L2SP, LwF, CoTuning, Delta, BSS]
 
 
@@ -39,7 +38,9 @@ def seen(backbone, labels=None, entry=0):
     for stage in backbone.stages[entry:]:
         x = stage.run(backbone.net, x)
         outputs.append(x)
-    return Seen(entry, entered, outputs, torch.tensor([0, 1, 0, 1, 0, 1]) if labels is None else labels)
+    outputs[-1] = outputs[-1].mean((2, 3))
+    targets = torch.tensor([0, 1, 0, 1, 0, 1]) if labels is None else labels
+    return Pass(entry, entered, outputs, outputs[-1], targets)
 
 
 def moved(backbone, by=0.1):
@@ -50,7 +51,7 @@ def moved(backbone, by=0.1):
     return other
 
 
-HEAD = heads.linear(8, torch.tensor([0.5, 0.5]))
+HEAD = heads.linear(8, torch.tensor([0.5, 0.5]).log())
 
 
 def test_nothing_moved_costs_nothing():
@@ -88,9 +89,9 @@ def test_co_tuning_by_hand():
     batch = seen(backbone)
     logits = backbone.source_head(batch.features).log_softmax(1)
     wanted = torch.tensor(related, dtype=torch.float32)
-    expected = -2.3 * (wanted[batch.labels] * logits).sum(1).mean()
+    expected = -2.3 * (wanted[batch.targets] * logits).sum(1).mean()
     torch.testing.assert_close(term(batch, backbone, HEAD), expected)
-    mixed = seen(backbone, F.one_hot(batch.labels, 2).float())
+    mixed = seen(backbone, F.one_hot(batch.targets, 2).float())
     torch.testing.assert_close(term(mixed, backbone, HEAD), expected)
 
 
@@ -151,11 +152,11 @@ def test_the_source_head_goes_as_fast_as_the_last_stage(photos):
     term = CoTuning(known_backbone())
     module = tiny_module(plan, tiny_data(photos), regularizer=term)
     for epoch, learns in ((0, False), (1, True)):
-        apply(module, epoch)
+        module.members.apply(epoch)
         assert term.source_head.weight.requires_grad is learns
         assert plan.speed(epoch, "source_head") == plan.speed(epoch, "block2")
     without = tiny_module(plan, tiny_data(photos))
-    assert module.sizes() == without.sizes()  # it is no part of the result
+    assert module.members.sizes() == without.members.sizes()  # it is no part of the result
 
 
 @pytest.mark.parametrize("name", ["lwf", "co_tuning"])
@@ -173,8 +174,8 @@ def test_where_nothing_moves_there_is_nothing_to_hold(configure, caplog):
 
 @pytest.mark.parametrize("name", ["bss", "co_tuning", "delta", "l2_sp", "lwf", "none"])
 def test_every_option_makes_its_term(name):
-    assert name in choices("regularizer")
-    made = instantiate(OmegaConf.load(conf_dir() / "regularizer" / f"{name}.yaml"))(known_backbone())
+    assert name in options("regularizer")
+    made = targets.build(option("regularizer", name))(known_backbone())
     known = {"bss": BSS, "co_tuning": CoTuning, "delta": Delta, "l2_sp": L2SP, "lwf": LwF, "none": type(None)}
     assert type(made) is known[name]
-    assert set(choices("regularizer")) == set(known)
+    assert set(options("regularizer")) == set(known)

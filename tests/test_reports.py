@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tl_lightning.reports.tensorboard import confusion_figure
-from tl_lightning.runs.train import train
+from tl_lightning.jobs.train import train
+from tl_lightning.reports.figures import confusion_figure
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from PIL import Image
 from tests.frozen import CPU, plan_of, reference, warmed
 from tests.tiny import INPUT, Trace, tiny_data, tiny_module, tiny_trainer
 from tl_lightning import optim
-from tl_lightning.data.datamodule import from_folder
-from tl_lightning.data.transforms import Augment, train_transform
+from tl_lightning.data import image_folder
+from tl_lightning.data.images.transforms import ImageAugmentation, train_transform
 from tl_lightning.errors import UserError
 from tl_lightning.features import views
 from tl_lightning.features.frozen import Frozen, Options
@@ -29,11 +29,11 @@ def train(root, folder, strategy, epochs=3, resume_at=None, augment=None, **opti
 
     def one(epochs, checkpoint):
         data = tiny_data(root, batch_size=5)
-        data.augment = augment or Augment(None, 0.0)
+        data.augment = augment or ImageAugmentation(None, 0.0)
         data.cache = "off"
         module = tiny_module(plan_of(strategy), data, schedule=optim.constant(warmup=0.0))
         frozen = Frozen(module.backbone, module.plan, data, Options(**options))
-        loaders, module.entry = frozen.loaders(CPU, epochs)
+        loaders, module.input_stage = frozen.loaders(CPU, epochs)
         trace = Trace()
         tiny_trainer(folder, epochs, trace).fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
         return module, loaders
@@ -58,7 +58,7 @@ def test_cached_training_equals_uncached(strategy, dtype, tolerance, photos, tmp
     assert any(n.startswith("head") for n in moved)
 
 
-@pytest.mark.parametrize(("cache", "augment"), [("auto", Augment(None, 0.5)), (3, Augment())])
+@pytest.mark.parametrize(("cache", "augment"), [("auto", ImageAugmentation(None, 0.5)), (3, ImageAugmentation())])
 def test_resuming_on_rows_equals_never_stopping(cache, augment, photos, tmp_path):
     options = {"augment": augment, "cache": cache}
     whole, loaders = train(photos, tmp_path / "a", FinetuneTop(stages=1), 4, **options)
@@ -70,29 +70,29 @@ def test_resuming_on_rows_equals_never_stopping(cache, augment, photos, tmp_path
 
 def test_mirror_images_are_drawn_half_of_the_time(photos):
     data, network = tiny_data(photos), warmed()
-    data.augment = Augment(None, 0.5)
+    data.augment = ImageAugmentation(None, 0.5)
     frozen = Frozen(network, plan_of(FeatureExtraction()), data, Options(dtype="float32"))
-    loaders, entry = frozen.loaders(CPU, 1)
-    assert entry == 3
+    loaders, boundary = frozen.loaders(CPU, 1)
+    assert boundary == 3
     plain, mirrored = reference(photos, network), reference(photos, network, mirrored=True)
     counts = [0, 0]
     loader = loaders.train_dataloader()
     for epoch in range(40):
         loader.sampler.set_epoch(epoch)
         keys = list(loader.sampler)
-        batches = torch.cat([rows for rows, _ in loader])
+        batches = torch.cat([batch.inputs for batch in loader])
         for (index, _), row in zip(keys, batches, strict=False):
             both = [torch.allclose(row, view[index], rtol=1e-3, atol=1e-4) for view in (plain, mirrored)]
             assert sum(both) == 1
             counts[both.index(True)] += 1
     assert counts[1] / sum(counts) == pytest.approx(0.5, abs=0.06)
-    assert loaders.pictures.shape == (16, 3, 16, 16)
-    torch.testing.assert_close(loaders.pictures[1], loaders.pictures[0].flip(-1))
+    assert loaders.preview().images.shape == (16, 3, 16, 16)
+    torch.testing.assert_close(loaders.preview().images[1], loaders.preview().images[0].flip(-1))
 
 
 def test_random_views_are_the_training_transforms_own(photos):
     """View k of image i has the pixels that the random transform draws from the seed of (i, k)."""
-    transform = train_transform(INPUT, Augment())
+    transform = train_transform(INPUT, ImageAugmentation())
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8))
     view = View(transform, draw=2)
     torch.manual_seed(3)
@@ -106,14 +106,14 @@ def test_random_views_are_the_training_transforms_own(photos):
     assert [choice.pick(s) for s in (0, 2**29, 2**30, 2**31 - 1)] == [0, 1, 2, 3]
 
 
-LIGHT, PLAIN, FLIPS = Augment(), Augment(None, 0.0), Augment(None, 0.5)
+LIGHT, PLAIN, FLIPS = ImageAugmentation(), ImageAugmentation(None, 0.0), ImageAugmentation(None, 0.5)
 
 
 POLICY = [
     ("auto", FeatureExtraction(), LIGHT, 2, "in place of random crops, each image and its mirror image"),
     ("auto", FeatureExtraction(), PLAIN, 1, "one view of each image"),
-    ("auto", FeatureExtraction(), Augment(trivial=True), 0, "every epoch draws new pixels"),
-    ("auto", FeatureExtraction(), Augment(mixup=0.2), 0, "need images"),
+    ("auto", FeatureExtraction(), ImageAugmentation(trivial=True), 0, "every epoch draws new pixels"),
+    ("auto", FeatureExtraction(), ImageAugmentation(mixup=0.2), 0, "need images"),
     ("auto", FinetuneTop(), LIGHT, 0, "every epoch draws new pixels"),
     ("auto", FinetuneTop(), FLIPS, 2, "each image and its mirror image"),
     ("auto", FinetuneAll(), PLAIN, 0, "every stage learns"),
@@ -128,7 +128,7 @@ POLICY = [
 
 @pytest.mark.parametrize(("cache", "strategy", "augment", "number", "reason"), POLICY)
 def test_what_is_cached_and_why(cache, strategy, augment, number, reason, photos):
-    data = from_folder(INPUT, augment, root=str(photos), batch_size=4)
+    data = image_folder(INPUT, root=str(photos), augment=augment, batch_size=4)
     choice = choose(cache, plan_of(strategy), data)
     assert len(choice.views) == number
     assert reason in choice.reason
@@ -141,7 +141,7 @@ def test_unknown_cache(cache):
 
 
 def test_views_of_what_is_done_to_batches_are_refused(photos):
-    data = from_folder(INPUT, Augment(erasing=0.5), root=str(photos), batch_size=4)
+    data = image_folder(INPUT, root=str(photos), augment=ImageAugmentation(erasing=0.5), batch_size=4)
     with pytest.raises(UserError, match=r"cache=4: erasing, mixup and CutMix need images"):
         choose(4, plan_of(FinetuneTop()), data)
 
@@ -177,9 +177,10 @@ def test_training_and_evaluation_may_differ_in_size(photos):
     """As for ResNet-50, trained at 176 px and evaluated at 224: maps of two sizes, each at its own."""
     network = warmed()
     network.input = INPUT.__class__(16, 24, 26, "bilinear", INPUT.mean, INPUT.std)
-    data = from_folder(network.input, Augment(trivial=True), root=str(photos), batch_size=4, workers=0)
+    augment = ImageAugmentation(trivial=True)
+    data = image_folder(network.input, root=str(photos), augment=augment, batch_size=4, workers=0)
     frozen = Frozen(network, plan_of(FinetuneTop(stages=1)), data, Options(cache=2))
-    loaders, entry = frozen.loaders(CPU, 1)
-    assert entry == 2
-    assert next(iter(loaders.train_dataloader()))[0].shape[1:] == (6, 4, 4)
-    assert next(iter(loaders.val_dataloader()))[0].shape[1:] == (6, 6, 6)
+    loaders, boundary = frozen.loaders(CPU, 1)
+    assert boundary == 2
+    assert next(iter(loaders.train_dataloader())).inputs.shape[1:] == (6, 4, 4)
+    assert next(iter(loaders.val_dataloader())).inputs.shape[1:] == (6, 6, 6)

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torchvision.models import mobilenet_v2
 
 from tests.small import SMALL
-from tl_lightning.data.images import load_rgb
-from tl_lightning.data.transforms import eval_transform
+from tl_lightning.build import build
+from tl_lightning.data.images.decode import load_rgb
+from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.inputs import ImageInput
-from tl_lightning.runs.build import build
-from tl_lightning.runs.cli import choices, conf_dir
-from tl_lightning.runs.record import load_model
-from tl_lightning.runs.train import train
+from tl_lightning.jobs.train import train
+from tl_lightning.options import conf_dir
+from tl_lightning.runs.model import load_model
 
 BACKBONES, STRATEGIES, HEADS = choices("backbone"), choices("strategy"), choices("head")
 

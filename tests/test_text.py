@@ -10,18 +10,18 @@ from omegaconf import open_dict
 
 from tests.texts import write_texts
 from tests.zoo import WORDS, language_model, save_language_model
-from tl_lightning.backbones.huggingface import backbone
+from tl_lightning.backbones import transformers as backbone
+from tl_lightning.build import build
+from tl_lightning.data import text_table
+from tl_lightning.data.images.transforms import ImageAugmentation
 from tl_lightning.data.sampling import EpochSampler, LengthBatches
-from tl_lightning.data.textmodule import from_table
-from tl_lightning.data.transforms import Augment
 from tl_lightning.errors import UserError
+from tl_lightning.jobs.train import train
 from tl_lightning.runs import cli
-from tl_lightning.runs.build import build
-from tl_lightning.runs.record import load_model
-from tl_lightning.runs.train import train
+from tl_lightning.runs.model import load_model
 
 pytest.importorskip("transformers")
-NONE = Augment(None, 0.0)
+NONE = ImageAugmentation(None, 0.0)
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def test_tokens_pairs_and_cuts(tmp_path, caplog):
     assert rows[0][:, 1].tolist() == [0, 0, 0, 0, 1, 1]
     assert (cut, len(rows[1])) == (1, 16)
     file = write_texts(tmp_path / "x.csv", [("dog " * (3 + 4 * (i % 5)), "ab"[i % 2]) for i in range(20)])
-    from_table(network.input, NONE, file=str(file), batch_size=2)
+    text_table(network.input, NONE, file=str(file), batch_size=2)
     assert "train texts are longer than 16 tokens and are cut" in caplog.text
 
 
 def test_a_tokenizer_without_a_padding_token(tmp_path):
     save_language_model(tmp_path / "model", "GPT2Config", padding=False)
     network = backbone(str(tmp_path / "model"), None, length=16)
-    data = from_table(network.input, NONE, file=str(write_texts(tmp_path / "x.csv")), batch_size=4)
+    data = text_table(network.input, NONE, file=str(write_texts(tmp_path / "x.csv")), batch_size=4)
     assert network.input.tokenizer.pad_token is None
     x, _ = next(iter(data.train_dataloader()))
     assert network(x).shape == (4, 32)
@@ -118,9 +118,9 @@ def test_the_written_model_scores_as_the_run(configured, tmp_path):
     cfg = configured("strategy=lora", "trainer.max_epochs=3", "optimizer.lr=1e-2", "strategy.speed=1")
     metrics = train(cfg)
     network, _ = load_model(tmp_path / "run")
-    data = from_table(network[0].input, NONE, file=cfg.data.file, batch_size=4, splits=str(tmp_path / "run/splits.csv"))
+    data = text_table(network[0].input, NONE, file=cfg.data.file, batch_size=4, splits=str(tmp_path / "run/splits.csv"))
     right = [int((network(x).argmax(1) == y).sum()) for x, y in data.val_dataloader()]
-    assert sum(right) / sum(data.folder.counts("val")) == pytest.approx(metrics["val/accuracy"])
+    assert sum(right) / sum(data.samples.counts("val")) == pytest.approx(metrics["val/accuracy"])
 
 
 @pytest.mark.parametrize("strategy", ["finetune_top", "feature_extraction"])
@@ -193,12 +193,12 @@ def test_several_labels_of_a_text(strategy, configured, tmp_path):
     metrics = train(configured(*words))
     network, facts = load_model(tmp_path / "run")
     assert (facts["classes"], facts["multi"]) == (["cinema", "praise"], True)
-    data = from_table(network[0].input, NONE, file=str(file), separator="|", batch_size=4,
+    data = text_table(network[0].input, NONE, file=str(file), separator="|", batch_size=4,
                       splits=str(tmp_path / "run/splits.csv"))  # fmt: skip
     with torch.no_grad():
         told = [((network(x) > 0).int(), y) for x, y in data.val_dataloader()]
     found, truth = (torch.cat(part).numpy() for part in zip(*told, strict=True))
-    assert truth.shape == (len(data.folder.used("val")), 2)
+    assert truth.shape == (len(data.samples.used("val")), 2)
     assert metrics["val/accuracy"] == pytest.approx(accuracy_score(truth, found))
     assert metrics["val/macro_f1"] == pytest.approx(f1_score(truth, found, average="macro", zero_division=0))
     if strategy == "linear_probe":

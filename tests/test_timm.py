@@ -8,7 +8,7 @@ from tl_lightning.backbones import hub
 from tl_lightning.errors import UserError
 
 timm = pytest.importorskip("timm")
-from tl_lightning.backbones.timm import backbone  # noqa: E402
+from tl_lightning.backbones import timm as backbone  # noqa: E402
 
 
 def saved(name, path, **options):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from tl_lightning import torchvision_ops
+from tl_lightning import compat
 
 
 def run(code):
@@ -23,7 +23,7 @@ def test_whatever_imports_torchvision_first_works(first):
 
 def test_the_finder_leaves_after_its_work():
     code = (
-        "import sys, tl_lightning; from tl_lightning.torchvision_ops import _BeforeTorchvision as B;"
+        "import sys, tl_lightning; from tl_lightning.compat import _BeforeTorchvision as B;"
         "count = lambda: sum(isinstance(f, B) for f in sys.meta_path);"
         "a = count(); import torchvision; print(a, count())"
     )
@@ -34,11 +34,11 @@ def test_operators_that_load_are_left_alone(monkeypatch):
     loaded = []
     monkeypatch.setattr(torch.ops, "load_library", loaded.append)  # as where the library and torch match
     monkeypatch.setattr(torch.library, "Library", lambda *a: pytest.fail("defined over real operators"))
-    assert torchvision_ops.define_missing_operators() is False
+    assert compat.define_missing_operators() is False
     assert [Path(p).parent for p in loaded] == [Path(torchvision.__file__).parent]
 
 
 def test_what_is_missing_here_is_defined_once():
     """In this process torchvision is imported: either its operators loaded, or exactly the two are defined."""
     assert hasattr(torch.ops.torchvision, "nms")
-    assert torchvision_ops.define_missing_operators() is False  # nothing is missing any more
+    assert compat.define_missing_operators() is False  # nothing is missing any more

@@ -8,8 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torchvision.models import get_model, mobilenet_v2, resnet18
 
-from tl_lightning.backbones import formula
-from tl_lightning.backbones.torchvision import backbone
+from tl_lightning.backbones import torchvision as backbone
+from tl_lightning.backbones.from_torchvision import formula
 from tl_lightning.errors import UserError
 
 

@@ -1,15 +1,15 @@
 """A learner small enough to be trained dozens of times in a test, with all that makes freezing hard."""
 
-import lightning as L
+import tl_lightning  # noqa: F401  # first: it lets torchvision, and so lightning, be imported
+
+import lightning as L  # isort: skip
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from tl_lightning import heads, optim
-from tl_lightning.backbones.backbone import Backbone, Stage
-from tl_lightning.callbacks.phases import Phases
-from tl_lightning.data.datamodule import from_folder
-from tl_lightning.data.transforms import Augment
+from tl_lightning.backbones import Backbone, Source, Stage
+from tl_lightning.data import ImageAugmentation, image_folder
 from tl_lightning.inputs import ImageInput
 from tl_lightning.module import TransferModule
 
@@ -29,32 +29,23 @@ class Net(nn.Module):
             )
 
 
-def _stage(name, last):
-    def run(net, x):
-        x = getattr(net, name)(x)
-        return x.mean((2, 3)) if last else x
-
-    return Stage(name, (name,), run)
-
-
 def tiny_backbone(pretrained=True):
     torch.manual_seed(1)
-    stages = [_stage(n, n == STAGES[-1]) for n in STAGES]
-    return Backbone(Net(), stages, INPUT, 8, pretrained=pretrained)
+    stages = [Stage(name, (name,), lambda net, x, name=name: getattr(net, name)(x)) for name in STAGES]
+    return Backbone(Net(), stages, INPUT, 8, source=Source(pretrained=pretrained))
 
 
 def tiny_data(root, seed=0, batch_size=4, **options):
-    return from_folder(
-        INPUT, Augment(trivial=True), root=str(root), batch_size=batch_size, workers=0, seed=seed, **options
-    )
+    options = {"augment": ImageAugmentation(trivial=True), **options}
+    return image_folder(INPUT, root=str(root), batch_size=batch_size, workers=0, seed=seed, **options)
 
 
-def tiny_module(plan, data, lr=1e-2, schedule=None, make=torch.optim.AdamW, pretrained=True, **options):
+def tiny_module(plan, data, lr=1e-2, schedule=None, make=torch.optim.AdamW, pretrained=True, task=None, **options):
     torch.manual_seed(2)
     backbone = tiny_backbone(pretrained)
-    head = heads.linear(8, data.prior(), dropout=0.2)
+    head = heads.linear(8, data.task.start(), dropout=0.2)
     return TransferModule(
-        backbone, head, plan, data.classes, lambda groups: make(groups, lr=lr), schedule or optim.cosine(), **options
+        backbone, head, plan, task or data.task, lambda groups: make(groups, lr=lr), schedule or optim.cosine(), **options
     )
 
 
@@ -75,7 +66,7 @@ class Trace(Callback):
 def tiny_trainer(folder, epochs, *callbacks, **options):
     keep = ModelCheckpoint(folder / "checkpoints", save_last=True, save_on_train_epoch_end=True, save_top_k=0)
     return L.Trainer(
-        accelerator="cpu", max_epochs=epochs, callbacks=[Phases(0), keep, *callbacks], logger=False,
+        accelerator="cpu", max_epochs=epochs, callbacks=[keep, *callbacks], logger=False,
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
         gradient_clip_val=1.0, log_every_n_steps=1, **{"num_sanity_val_steps": 0, **options},
     )  # fmt: skip

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from tl_lightning.backbones.torchvision import backbone as torchvision_backbone
+from tl_lightning.backbones import timm as timm_backbone
+from tl_lightning.backbones import torchvision as torchvision_backbone
+from tl_lightning.backbones import transformers as transformers_backbone
 
 # Deep networks of one family run the same table as the smallest.
 TORCHVISION = {
@@ -65,17 +67,14 @@ class Case:
     def own(self, backbone, x):
         """What the library's forward gives, less its classifier."""
         if self.library == "text":
-            from tl_lightning.backbones.huggingface import _call, pool
-
-            mask = x[..., 2:].float()
-            return pool(torch.cat([_call(backbone.net, x) * mask, mask], -1), backbone.input.pooling)
+            return pool_by_hand(hidden_states(backbone.net, x), x["attention_mask"], backbone.input.pooling)
         if self.library == "torchvision" and "classifier" in _unused(self):
             return backbone.net.features(x).mean((2, 3))
         return backbone.net(x)
 
 
 def _unused(case):
-    from tl_lightning.backbones.families import family_of
+    from tl_lightning.backbones.from_torchvision.families import family_of
 
     return family_of(case.name, case.features).unused
 
@@ -99,10 +98,8 @@ def _built(case):
         network, x = torchvision_backbone(case.name, None, size, **options), torch.randn(2, 3, size, size)
     elif case.library == "timm":
         pytest.importorskip("timm")
-        from tl_lightning.backbones.timm import backbone
-
         size = TIMM[case.name]
-        network, x = backbone(case.name, None, size), torch.randn(2, 3, size, size)
+        network, x = timm_backbone(case.name, None, size), torch.randn(2, 3, size, size)
     else:
         network, x = language_model(case.name), tokens()
     warm_norms(network, x)
@@ -125,11 +122,9 @@ def warm_norms(network, x):
 def language_model(config, **options):
     """A tiny random model of transformers with a tokenizer of a few words."""
     pytest.importorskip("transformers")
-    from tl_lightning.backbones.huggingface import backbone
-
     with tempfile.TemporaryDirectory() as folder:
         save_language_model(Path(folder), config)
-        return backbone(folder, None, length=16, **options)
+        return transformers_backbone(folder, None, length=16, **options)
 
 
 def save_language_model(folder, config="BertConfig", weights=False, padding=True):
@@ -157,11 +152,27 @@ def save_language_model(folder, config="BertConfig", weights=False, padding=True
 
 
 def tokens(rows=((5, 6, 7, 8, 9), (10, 11, 12))):
-    """Texts of these tokens, padded."""
-    x = torch.zeros(len(rows), max(map(len, rows)), 3, dtype=torch.long)
+    """Texts of these tokens by name, padded."""
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
-        x[i, : len(row), 0], x[i, : len(row), 2] = torch.tensor(row), 1
-    return x
+        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
+    return {"input_ids": ids, "token_type_ids": torch.zeros_like(ids), "attention_mask": mask}
+
+
+def hidden_states(net, x):
+    """What transformers itself gives for tokens by name, segments where the network has any."""
+    given = dict(x)
+    if getattr(net.config, "type_vocab_size", 0) < 2:
+        given.pop("token_type_ids")
+    return net(**given).last_hidden_state
+
+
+def pool_by_hand(hidden, mask, how):
+    """One vector of each text, a text at a time."""
+    texts = [h[m.bool()] for h, m in zip(hidden, mask, strict=True)]
+    ways = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "last": lambda h: h[-1], "max": lambda h: h.max(0).values}
+    return torch.stack([ways[how](h) for h in texts])
 
 
 def has_minilm():

@@ -72,7 +72,8 @@ def build(settings: Settings, attempt: Attempt | None = None) -> Setup:
     loggers = [made_of(settings, "logger", spec) for spec in settings.logger.values() if spec]
     with refusing("trainer"):
         trainer = build_trainer(settings.trainer, callbacks, loggers, settings.run_dir)
-    return Setup(module, data, strategy, trainer, Frozen(backbone, plan, data, feature_options(settings)), facts.evidence)
+    frozen = Frozen(backbone, plan, data, feature_options(settings))
+    return Setup(module, data, strategy, trainer, frozen, facts.evidence)
 
 
 def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone, LabelledData, Facts]:
@@ -100,7 +101,7 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
 def feature_options(settings: Settings) -> Options:
     """How what is frozen is computed. Raises UserError for values that cannot be meant."""
     shown = settings.callbacks.get("progress") is not None and shows_progress()
-    return Options(settings.cache, settings.engine, settings.cache_dtype, shown)  # type: ignore[arg-type]
+    return Options(settings.cache, settings.engine, settings.cache_dtype, shown)
 
 
 def _refuse_plan(plan: Plan, backbone: Backbone, head: nn.Module, trainer: Mapping[str, Any]) -> None:
@@ -123,14 +124,16 @@ def _regularizer(settings: Settings, backbone: Backbone, plan: Plan) -> Regulari
 def _optimizer(settings: Settings) -> Callable[[list[dict[str, Any]]], Optimizer]:
     """What makes the optimizer of parameter groups, tried now rather than after the data is loaded."""
     make: Callable[[list[dict[str, Any]]], Optimizer] = made(settings, "optimizer")
-    with refusing("optimizer"):
+    texts = {k: v for k, v in getattr(make, "keywords", {}).items() if isinstance(v, str)}
+    of_text = f", given {', '.join(f'{k}={v}' for k, v in texts.items())}" if texts else ""
+    with refusing(f"optimizer{of_text}"):
         optim.refuse_trainer(make([{"params": [nn.Parameter(torch.zeros(1))]}]), settings.trainer)
     return make
 
 
 def _prepare_network(module: TransferModule, trainer: Mapping[str, Any]) -> None:
     if trainer.get("channels_last"):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     if backend := trainer.get("compile"):
         if backend not in torch.compiler.list_backends(exclude_tags=()):
             raise UserError(f"trainer.compile={backend}: {nearest(backend, torch.compiler.list_backends())}")

@@ -2,13 +2,13 @@
 
 | library (last checked) | private name | the public way it stands in for |
 |---|---|---|
-| torchvision 0.28.0 | operators `torchvision::nms`, `qnms` | a torchvision linked against the torch at hand (see below) |
-| torchvision 0.28.0 | `GoogLeNet._transform_input`, `Inception3._transform_input` | none: the rescaling is not a module |
+| torchvision 0.28.0 | operators `torchvision::nms`, `qnms` | a torchvision linked against this torch (see below) |
+| torchvision 0.28.0 | `GoogLeNet._transform_input`, `Inception3._transform_input` | none: it is no module |
 | torchvision 0.28.0 | `VisionTransformer._process_input` | none: patches are flattened in a method |
 | torchvision 0.28.0 | `Weights.meta["_metrics"]`, `["_ops"]` | none: the documented figures are kept there alone |
 | lightning 2.6.6 | `subprocess_script._hydra_subprocess_cmd` | an argument of the launcher for the command of a rank |
-| lightning 2.6.6 | `DDPStrategy._setup_model`, `_register_ddp_hooks` | none: wrapping anew what has thawed (lightning#20340) |
-| torch 2.13.0 | `Conv2d._conv_forward`, `_reversed_padding_repeated_twice` | `F.conv2d` with every padding mode by hand |
+| lightning 2.6.6 | `DDPStrategy._setup_model`, `_register_ddp_hooks` | none: wrapping anew (lightning#20340) |
+| torch 2.13.0 | `Conv2d._conv_forward`, `_reversed_padding_repeated_twice` | `F.conv2d`, every padding mode by hand |
 
 PyPI's torchvision is linked against CUDA. Beside a CPU build of torch its library does not load, and
 `import torchvision` then dies with "operator torchvision::nms does not exist", because two operators are given fake

@@ -1,4 +1,4 @@
-"""Public names of a room, imported when they are first asked for (PEP 562): the package itself imports nothing heavy."""
+"""Public names of a room, imported when they are first asked for (PEP 562): importing the package costs nothing."""
 
 from __future__ import annotations
 

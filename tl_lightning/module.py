@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,7 +19,7 @@ from tl_lightning import optim
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.folding import Folding
 from tl_lightning.backbones.norms import statistics_kept
-from tl_lightning.batch import Batch, map_tensors
+from tl_lightning.batch import Batch, Inputs, map_tensors
 from tl_lightning.callbacks.phases import Phases
 from tl_lightning.regularizers import Pass, Regularizer
 from tl_lightning.strategies.members import Members
@@ -27,8 +27,6 @@ from tl_lightning.strategies.plan import HEAD, SOURCE_HEAD, Plan
 from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
-
-Inputs = Tensor | Mapping[str, Tensor]
 
 
 class TransferModule(L.LightningModule):
@@ -83,12 +81,14 @@ class TransferModule(L.LightningModule):
     def forward(self, x: Inputs) -> Tensor:
         """Normalised images (N, 3, H, W), tokens (N, T) by name, or what enters at `input_stage`, to (N, C) outputs."""
         with self._folding.active():
-            outputs: Tensor = self.head(self.backbone(self._cast(x), self.input_stage))
+            features = self.backbone(self._cast(x), self.input_stage)
+            outputs: Tensor = self.head(features)
         return outputs
 
     def _cast(self, x: Inputs) -> Inputs:
         """Images and activations in the parameters' precision (bf16-true); tokens as they are."""
-        return map_tensors(lambda t: t.to(self.dtype) if t.is_floating_point() else t, x)
+        cast: Inputs = map_tensors(lambda t: t.to(self.dtype) if t.is_floating_point() else t, x)
+        return cast
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The task's loss and the regularizer's term, a scalar. Targets may be mixed, (N, C)."""
@@ -112,8 +112,8 @@ class TransferModule(L.LightningModule):
         if self.backbone.reader is not None:  # beside the others' the last stage's own
             features = self.backbone.readout(self.backbone.net, outputs[-1])
         looked_at = Pass(self.input_stage, entered, [*outputs[:-1], features], features, batch.targets)
-        loss: Tensor = self.training_loss(answers, batch.targets)
-        return loss + regularizer(looked_at, self.backbone, self.head)
+        loss: Tensor = self.training_loss(answers, batch.targets) + regularizer(looked_at, self.backbone, self.head)
+        return loss
 
     def _record(self, loss: Tensor, batch_idx: int) -> None:
         """The loss now and then, and its mean over the epoch: no step waits for the device or for other ranks."""

@@ -40,7 +40,7 @@ def plugged(group: str) -> dict[str, str]:
 
 @functools.cache
 def torchvision_names() -> tuple[str, ...]:
-    """torchvision's classification networks, as its source registers them: importing it takes two seconds."""
+    """Torchvision's classification networks, as its source registers them: importing it takes two seconds."""
     spec = PathFinder.find_spec("torchvision")  # past the finder of compat.py, which would import torch
     if spec is None or spec.origin is None:
         return ()

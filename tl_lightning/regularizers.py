@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tl_lightning import checks
-from tl_lightning.backbones.backbone import Backbone, Inputs
+from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.folding import fold
+from tl_lightning.batch import Inputs
 from tl_lightning.errors import UserError
 
 

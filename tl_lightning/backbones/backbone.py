@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from tl_lightning.batch import Inputs
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput, TextInput
-
-Inputs = Tensor | Mapping[str, Tensor]  # images (N, 3, H, W) or a stage's output (N, ...); tokens (N, T) by name
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,11 @@ class Reader(Protocol):
 def pool_map(x: Tensor) -> Tensor:
     """(N, C, H, W) to (N, C) by the spatial mean."""
     return x.mean((2, 3))
+
+
+def flat_or(pool: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`pool` for outputs (N, ...) that are no vectors (N, C) yet: a fully connected stage gives these already."""
+    return lambda x: x if x.ndim == 2 else pool(x)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.net, self.stages, self.input, self.feature_dim = net, tuple(stages), input, feature_dim
-        self.readout, self.pool = readout, pool
+        self.readout, self.pool = readout, flat_or(pool)
         self.library = library or Library()
         self.reader: Reader | None = None  # None: the features are read from the last stage alone
         self._observers: list[Observer] = []

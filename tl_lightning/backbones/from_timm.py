@@ -151,7 +151,8 @@ def _stages(net: Any, image: ImageInput) -> tuple[list[Stage], RunStages, int]:
     run_stages = _run_stages(order, outputs, [None, *starts, None], image.eval_size)
     names = ["stem", *(f"stage{i}" for i in range(1, len(prefixes)))]
     stages = [
-        Stage(n, owned, partial(run_one, run_stages, i)) for i, (n, owned) in enumerate(zip(names, prefixes, strict=True))
+        Stage(n, owned, partial(run_one, run_stages, i))
+        for i, (n, owned) in enumerate(zip(names, prefixes, strict=True))
     ]
     return stages, run_stages, width
 
@@ -178,9 +179,7 @@ def _begins(calls: replay.Calls, name: str) -> bool:
     return isinstance(first, Tensor) and not any(t.requires_grad for t in replay.tensors(rest))
 
 
-def _run_stages(
-    order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int
-) -> RunStages:
+def _run_stages(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int) -> RunStages:
     placed: dict[tuple[torch.device, torch.dtype], dict[str, Any]] = {}  # what skipped modules give, where it is needed
 
     def run(net: Any, x: Tensor, start: int, stop: int, observe: Observer | None = None) -> Tensor:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from tl_lightning.batch import Inputs
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORM_LAYERS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
@@ -68,7 +70,7 @@ class FirstBatch:
 
 
 @torch.no_grad()
-def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> None:
+def recalibrate(net: nn.Module, batches: Iterable[Inputs]) -> None:
     """Set the statistics of every BatchNorm to those of batches (N, 3, H, W), normalised, each counting the same."""
     norms = batch_norms(net.modules())
     before = [(norm.momentum, norm.training) for norm in norms]

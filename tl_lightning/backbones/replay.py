@@ -157,7 +157,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 @torch.no_grad()
-def agree(net: nn.Module, runs: Sequence[Callable[[nn.Module, Tensor], Tensor]], x: Tensor, expected: Tensor) -> bool:
+def agree(net: nn.Module, runs: Sequence[Callable[[Any, Any], Tensor]], x: Any, expected: Tensor) -> bool:
     """Whether stages one after another give what is expected, in evaluation."""
     with evaluating(net):
         for run in runs:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tl_lightning.backbones.backbone import Backbone, Inputs, Reader
+from tl_lightning.backbones.backbone import Backbone, Reader
+from tl_lightning.batch import Inputs
 
 
 @dataclass(frozen=True)

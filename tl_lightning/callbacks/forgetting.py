@@ -16,9 +16,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from tl_lightning import checks
-from tl_lightning.backbones.backbone import Backbone, Inputs
+from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import with_statistics
-from tl_lightning.batch import Batch, first_tensor, map_tensors
+from tl_lightning.batch import Batch, Inputs, first_tensor, map_tensors
 from tl_lightning.learner import Learner, learner
 from tl_lightning.transferability import forgetting
 from tl_lightning.transferability.drift import symmetric_kl

@@ -46,7 +46,9 @@ class Phases(Callback):
             torch.compiler.reset()  # compiled code may have been guarded on the old set (pytorch#139476)
         self._applied = index
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Random weights take their BatchNorm statistics from the first batch."""
         if batch_idx == 0 and not learner(pl_module).backbone.pretrained:
             self._first_batch.begin(pl_module)

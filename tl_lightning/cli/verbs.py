@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "cache": ("cache", "cache", "what is kept for later runs: tl cache list | size | clear"),
     "backbones": ("tools", "backbones", "torchvision's networks as a table"),
     "pretrain": ("main", "pretrain", "a network of one's own, pretrained on images that it draws"),
-    "completion": ("completion", "completion", "what makes the shell complete: eval \"$(tl completion bash)\""),
+    "completion": ("completion", "completion", 'what makes the shell complete: eval "$(tl completion bash)"'),
 }
 
 

@@ -20,8 +20,8 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """The words as Hydra takes them.
 
     -m goes to the front (between overrides argparse would not take it); values that Hydra cannot parse, like paths with
-    spaces, are quoted; where a value is named that one data option alone must be given, like `data.root`, that option is
-    added. What a resumed run reads elsewhere is not among the options that this command line composes.
+    spaces, are quoted; where a value is named that one data option alone must be given, like `data.root`, that option
+    is added. What a resumed run reads elsewhere is not among the options that this command line composes.
     """
     sweeping = any(word in _SWEEP for word in argv)
     words = [_quoted(word, sweeping) for word in sorted(argv, key=lambda word: word not in _SWEEP)]

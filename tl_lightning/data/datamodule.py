@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl_lightning.batch import Batch
+from tl_lightning.batch import Batch, Inputs
 from tl_lightning.data.options import Loading
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochSampler, EvalBatches
 from tl_lightning.errors import UserError
-from tl_lightning.inputs import ImageInput, TextInput
 
 log = logging.getLogger(__name__)
-
-Inputs = Tensor | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class LabelledData(L.LightningDataModule):
     here without a value or raises NotImplementedError. Raises UserError for options that the task has no meaning for.
     """
 
-    input: ImageInput | TextInput
+    input: Any  # an ImageInput or a TextInput
     workers: int | None
     pass_batch: int  # samples at once on a CPU, where nothing is trained
     eval_transform: Any  # of evaluation: `prepare`, then `finish`, both the same every time

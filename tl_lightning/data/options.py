@@ -13,7 +13,7 @@ from tl_lightning import checks
 class Loading:
     """Batches of `batch_size` training samples.
 
-    `sampler`: "none" or "balanced". `class_weights` of the training loss: "none", "auto", or by class name. `seed` draws
+    `sampler`: "none" or "balanced". `class_weights` of the training loss: "none", "auto", or by name. `seed` draws
     the order, and what is random in a sample.
     """
 

@@ -67,7 +67,9 @@ class Samples:
         self.task.refuse_unusable(where, one, dict(zip(self.task.outputs, self.counts("train"), strict=True)))
         for split, doing in (("train", "to train on"), ("val", "for validation")):
             if not self.size(split):
-                raise UserError(f"no {one} of {self.root} is left {doing}: add {self.noun}, or name a split of your own")
+                raise UserError(
+                    f"no {one} of {self.root} is left {doing}: add {self.noun}, or name a split of your own"
+                )
 
     @property
     def skipped(self) -> list[Item]:

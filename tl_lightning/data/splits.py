@@ -39,7 +39,7 @@ class SplitOptions:
         checks.whole("data.split_seed", self.split_seed, 0)
         if not 0 < self.val_fraction < 1 or self.val_fraction + self.test_fraction >= 1:
             raise UserError(
-                f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} must leave something "
+                f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} must leave some "
                 "to train on and to validate with"
             )
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from tl_lightning import checks
-from tl_lightning.backbones.backbone import Backbone, Inputs, evaluating
+from tl_lightning.backbones.backbone import Backbone, evaluating
 from tl_lightning.backbones.folding import fold
 from tl_lightning.backbones.weights import first_line
-from tl_lightning.batch import first_tensor, map_tensors
+from tl_lightning.batch import Inputs, first_tensor, map_tensors
 from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Prefix:
 
     @torch.no_grad()
     def __call__(self, images: Inputs) -> Tensor:
-        """Normalised images (N, 3, H, W), or tokens (N, T) by name, to activations (N, ...) of stage boundary-1, in float32."""
+        """Activations (N, ...) of stage boundary-1 in float32, of images (N, 3, H, W) or tokens (N, T) by name."""
         if not self.name:
             self.choose(map_tensors(lambda x: x[:CHECKED_ROWS], images))
         return self._run(images).float()
@@ -115,7 +115,7 @@ class _Below(nn.Module):
 
     def __init__(self, backbone: Backbone, boundary: int) -> None:
         super().__init__()
-        self.boundary = boundary
+        self.to_features = boundary == len(backbone.stages)
         self.backbone = copy.deepcopy(backbone).eval().requires_grad_(False)
         self.backbone.drop(boundary)
         fold(self.backbone.net)
@@ -124,7 +124,8 @@ class _Below(nn.Module):
                 parameter.data = parameter.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Inputs) -> Tensor:
-        return self.backbone.below(images, self.boundary)
+        output: Tensor = self.backbone(images) if self.to_features else self.backbone.run(images)
+        return output
 
 
 def _fused(prefix: Prefix, few: Inputs) -> Engine:

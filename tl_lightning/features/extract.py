@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl_lightning.backbones.backbone import Inputs
-from tl_lightning.batch import first_tensor, map_tensors
+from tl_lightning.batch import Inputs, first_tensor, map_tensors
 from tl_lightning.errors import UserError
 from tl_lightning.features import digests
 from tl_lightning.features.bar import bar

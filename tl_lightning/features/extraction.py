@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tl_lightning.backbones.backbone import Inputs
+from tl_lightning.batch import Inputs
 from tl_lightning.features.views import View
 
 

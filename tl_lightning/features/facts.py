@@ -37,9 +37,8 @@ def measure(backbone: Backbone, data: FeatureSource, options: Options, device: t
     labels, classes = data.task.class_indices(data.samples.targets("train")), data.task.outputs
     view = View(data.eval_transform)
     wanted, boundary = [("train", view)], len(backbone.stages)
-    rows = kept_rows(
-        read_all_stages(backbone, scaled=False), boundary, wanted, data, options, device, "the outputs of all stages, to compare them"
-    )[0]
+    every_stage, reason = read_all_stages(backbone, scaled=False), "the outputs of all stages, to compare them"
+    rows = kept_rows(every_stage, boundary, wanted, data, options, device, reason)[0]
     by_stage = dict(zip(backbone.stage_names, np.split(rows, np.cumsum(backbone.widths())[:-1], 1), strict=True))
     taps = [evidence.tap(name, part, labels, len(classes)) for name, part in by_stage.items()]
     taps.append(evidence.tap(ALL, evidence.together(by_stage), labels, len(classes)))

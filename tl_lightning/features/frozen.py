@@ -13,6 +13,7 @@ import torch
 
 from tl_lightning import checks
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import CHOICES, Prefix
 from tl_lightning.features.extract import Extractor
@@ -38,7 +39,7 @@ class Options:
     show: bool = False
 
     def __post_init__(self) -> None:
-        if self.cache is False:  # which is how YAML reads "off"
+        if str(self.cache) == "False":  # which is how YAML reads "off"
             object.__setattr__(self, "cache", "off")
         cache = self.cache
         if cache not in ("auto", "off") and not (isinstance(cache, int) and not isinstance(cache, bool) and cache > 0):
@@ -55,7 +56,7 @@ class Options:
 class Frozen:
     """The stages below a plan's boundary: their cached output, or they themselves on a faster engine."""
 
-    def __init__(self, backbone: Backbone, plan: Plan, data: FeatureSource, options: Options) -> None:
+    def __init__(self, backbone: Backbone, plan: Plan, data: LabelledData, options: Options) -> None:
         self.backbone, self.plan, self.data, self.options = backbone, plan, data, options
         self.choice = choose(options.cache, plan, data)
         self._features: np.ndarray | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from tl_lightning.backbones.backbone import Inputs
+from tl_lightning.batch import Inputs
 from tl_lightning.data.datamodule import Preview, Variation
 from tl_lightning.tasks.task import Task
 

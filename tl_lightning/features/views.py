@@ -25,7 +25,7 @@ class View:
         return f"{self.transform.name} mirrored={self.mirrored} draw={self.draw}"
 
     def __call__(self, prepared: Any, index: int) -> Any:
-        """What the transform makes of sample number `index`, which it has prepared: an image (3, H, W), tokens (T, 2)."""
+        """What the transform makes of the prepared sample number `index`: an image (3, H, W), tokens (T, 2)."""
         with drawing(index * 1009 + self.draw):
             sample = self.transform.finish(prepared)
         return sample.flip(-1) if self.mirrored else sample

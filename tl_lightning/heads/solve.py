@@ -94,9 +94,7 @@ def _logistic(reduced: Reduced, fit: Fit, w: Tensor, loss: Loss, quality: str) -
     return Solution(weight.float(), (bias - weight @ reduced.mean).float(), fit.penalty, quality, steps)
 
 
-def logistic(
-    reduced: Reduced, w: Tensor, penalty: float, start: Tensor, loss: Loss
-) -> tuple[Tensor, Tensor, int]:
+def logistic(reduced: Reduced, w: Tensor, penalty: float, start: Tensor, loss: Loss) -> tuple[Tensor, Tensor, int]:
     """(coefficients (r, C), bias (C,), steps) of penalised logistic regression by L-BFGS from `start` (r, C).
 
     `loss`: of every sample (N,), from logits (N, C); `w` (N,) what each counts.

@@ -27,7 +27,8 @@ def introduce(settings: Settings, setup: Setup) -> None:
     backbone, plan = setup.module.backbone, setup.module.plan
     _introduce_data(setup.data)
     name = named(settings.backbone)
-    weights = f"weights {weights_of(settings.backbone)}" if backbone.pretrained else "random weights: nothing is transferred"
+    known = f"weights {weights_of(settings.backbone)}"
+    weights = known if backbone.pretrained else "random weights: nothing is transferred"
     if backbone.pretrained and not backbone.small_rates:
         weights += " (drawn images; where ImageNet weights may be had, they know photographs better)"
     log.info(f"backbone  {name}, {weights}, {backbone.input}")
@@ -69,7 +70,9 @@ def show_advice(folder: RunFolder, setup: Setup) -> None:
 def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any]) -> None:
     """The scores of the best weights, and where all of it lies."""
     for split in ("val", "test"):
-        shown = [f"{name} {metrics[f'{split}/{key}']:.4f}" for key, name in task.shown.items() if f"{split}/{key}" in metrics]
+        shown = [
+            f"{name} {metrics[f'{split}/{key}']:.4f}" for key, name in task.shown.items() if f"{split}/{key}" in metrics
+        ]
         if shown:
             which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
             log.info(f"{split:<9} {'  '.join(shown)}  ({which})")
@@ -95,7 +98,11 @@ def log_hparams(settings: Settings, setup: Setup, metrics: Mapping[str, Any], la
 
 def named(backbone: Any) -> str:
     """A backbone's name for people."""
-    return str(backbone.get("name") or backbone["_target_"]) if isinstance(backbone, Mapping) else type(backbone.net).__name__
+    return (
+        str(backbone.get("name") or backbone["_target_"])
+        if isinstance(backbone, Mapping)
+        else type(backbone.net).__name__
+    )
 
 
 def weights_of(backbone: Any) -> str:

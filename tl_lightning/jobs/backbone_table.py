@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from omegaconf import OmegaConf
-from tl_lightning.backbones.torchvision import backbone
-from tl_lightning.runs.cli import choices, conf_dir
 
-from tl_lightning.backbones import weights
+from tl_lightning.backbones.from_torchvision import entries
+from tl_lightning.backbones.from_torchvision.networks import torchvision
+from tl_lightning.compat import figures
+from tl_lightning.options import torchvision_names
+from tl_lightning.reports.markdown import markdown
 
 # Top-5 accuracy and parameters as usually cited, and where they come from. They mix test protocols, so no single
 # download reaches all of them: VGG dense and multi-crop (arXiv:1409.1556), ResNet-50 10-crop (arXiv:1512.03385),

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import recalibrate
-from tl_lightning.batch import Batch
+from tl_lightning.batch import Batch, Inputs
 from tl_lightning.build import made
 from tl_lightning.config.settings import Settings, settings_of
-from tl_lightning.data.datamodule import Inputs, LabelledData
+from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import Model, load_model, load_state

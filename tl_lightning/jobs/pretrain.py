@@ -19,8 +19,8 @@ import tl_lightning
 from tl_lightning import targets
 from tl_lightning.backbones.norms import recalibrate
 from tl_lightning.build import refusing
-from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
+from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.errors import UserError
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import following
@@ -123,7 +123,8 @@ def write(path: Path, settings: PretrainSettings, module: Pretraining, data: Dra
     """The network in half precision, its statistics taken anew at the last size; how it was made as metadata."""
     net: nn.Module = module.backbone.net
     epochs = settings.trainer["max_epochs"]
-    fresh = data.stream(epochs, epochs, min(_CALIBRATION, settings.data["views"]), 0)  # an epoch that was not trained on
+    views = min(_CALIBRATION, settings.data["views"])
+    fresh = data.stream(epochs, epochs, views, 0)  # an epoch that was not trained on
     recalibrate(net, (INPUT.normalise(images) for images, _ in fresh))
     level(net, _SIZE)
     state = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
-from tl_lightning.runs.advise import composed
+from scipy.stats import binomtest
 
-from tl_lightning import machine
-from tl_lightning.runs import cli
+from tl_lightning.backbones.from_torchvision import entries
+from tl_lightning.build import gather
+from tl_lightning.config.settings import Settings
+from tl_lightning.features.cost import activation_bytes, pace
+from tl_lightning.jobs.fit import quiet
+from tl_lightning.reports.advice import pareto, pareto_figure
+from tl_lightning.reports.markdown import markdown
 
 _COLUMNS = (
     "backbone", "leave-one-out", "95 % interval", "LogME", "H-score", "parameters", "images/s", "MB an image", "best",

@@ -29,7 +29,9 @@ class Curves(Callback):
         self._drawn = float("-inf")
         self._waiting: tuple[Tensor, int] | None = None
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Show the samples that the network is about to see, once, and log the rates."""
         if trainer.global_step + batch_idx == 0:
             self._show_samples(trainer)

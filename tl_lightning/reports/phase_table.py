@@ -26,7 +26,9 @@ class PhaseTable(Callback):
     def __init__(self) -> None:
         self._announced: int | None = None
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Before the first batch of a phase, once its parameters have been frozen and thawed."""
         module, epoch = learner(pl_module), trainer.current_epoch
         index = module.plan.index(epoch)

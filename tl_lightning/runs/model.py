@@ -92,13 +92,12 @@ def described(strategy: Strategy) -> dict[str, Any]:
     return {"_target_": name, **asdict(strategy)}
 
 
-def load_model(
-    run: str | Path, allow: Sequence[str] = (), backbone: Backbone | None = None, head: Any = None
-) -> Model:
+def load_model(run: str | Path, allow: Sequence[str] = (), backbone: Backbone | None = None, head: Any = None) -> Model:
     """The model of a finished run. Needs nothing but the run's folder.
 
     `allow`: packages of the user's own that it may be built of. `backbone`: the network, untrained, and `head`:
-    what makes the head, of a run that was given them from Python. Raises UserError if there is no such run, or it cannot be built.
+    what makes the head, of a run that was given them from Python. Raises UserError if there is no such run, or it
+    cannot be built.
     """
     folder = RunFolder(Path(run).expanduser())
     facts = folder.facts()

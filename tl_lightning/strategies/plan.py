@@ -117,9 +117,9 @@ class Plan:
 class Facts:
     """What a strategy may ask before it answers.
 
-    `small_rates`: high rates would destroy what photographs or texts taught the weights. `all_layers`: the last layer is
-    not the best to read. `noun`: what a sample is. `measure` takes a pass over the training samples; `attempt` gives the
-    accuracy of a strategy on some of them after so many seconds of training on the others.
+    `small_rates`: high rates would destroy what photographs or texts taught the weights. `all_layers`: the last layer
+    is not the best to read. `noun`: what a sample is. `measure` takes a pass over the training samples; `attempt` gives
+    the accuracy of a strategy on some of them after so many seconds of training on the others.
     """
 
     pretrained: bool

@@ -166,9 +166,7 @@ class Classification(Task):
             "accuracy": MulticlassAccuracy(n, average="micro"),
             "macro_f1": MulticlassF1Score(n, average="macro"),
             "calibration_error": MulticlassCalibrationError(n),
-            "recall": ClasswiseWrapper(
-                MulticlassRecall(n, average=None), labels=list(self.outputs), prefix="recall/"
-            ),
+            "recall": ClasswiseWrapper(MulticlassRecall(n, average=None), labels=list(self.outputs), prefix="recall/"),
         }
         # in a compute group the wrapped recall would not know that it had been updated, and warn at every epoch
         return MetricCollection(members, compute_groups=False)

@@ -7,8 +7,8 @@ import logging
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.classes import NUMBER, classification
 from tl_lightning.tasks.multilabels import multilabel
-from tl_lightning.tasks.values import BETWEEN, regression
 from tl_lightning.tasks.task import Labels, Task
+from tl_lightning.tasks.values import BETWEEN, regression
 
 log = logging.getLogger(__name__)
 

@@ -137,9 +137,7 @@ class Multilabel(Task):
         members: dict[str, Any] = {
             "accuracy": MultilabelExactMatch(n),
             "macro_f1": MultilabelF1Score(n, average="macro"),
-            "recall": ClasswiseWrapper(
-                MultilabelRecall(n, average=None), labels=list(self.outputs), prefix="recall/"
-            ),
+            "recall": ClasswiseWrapper(MultilabelRecall(n, average=None), labels=list(self.outputs), prefix="recall/"),
         }
         return MetricCollection(members, compute_groups=False)
 

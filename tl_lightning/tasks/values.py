@@ -41,11 +41,13 @@ def _value(text: str, labels: Labels, row: int) -> float:
         value = float(text)
     except ValueError:
         raise UserError(
-            f"{labels.where}: row {row} holds '{text.strip()[:40]}', which is no number: mend it, leave the cell empty, "
-            "or take task=classification"
+            f"{labels.where}: row {row} holds '{text.strip()[:40]}', which is no number: mend it, leave the cell "
+            "empty, or take task=classification"
         ) from None
     if not math.isfinite(value):
-        raise UserError(f"{labels.where}: row {row} holds {text.strip()}: values must be finite; mend it or leave it empty")
+        raise UserError(
+            f"{labels.where}: row {row} holds {text.strip()}: values must be finite; mend it or leave it empty"
+        )
     return value
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl_lightning import checks
-from tl_lightning.batch import Batch
+from tl_lightning.batch import Batch, first_tensor
 from tl_lightning.data.datamodule import LabelledData, Preview, Variation
 from tl_lightning.data.file_memo import remembered, stamp
 from tl_lightning.data.images import decoded, transforms
@@ -46,7 +46,7 @@ class Decoding:
     draft: bool = True
 
     def __post_init__(self) -> None:
-        if self.cache is False:  # which is how YAML reads "off"
+        if str(self.cache) == "False":  # which is how YAML reads "off"
             object.__setattr__(self, "cache", "off")
         checks.whole("data.workers", self.workers, 0, optional=True)
         checks.one_of("data.cache", self.cache, decoded.KINDS)
@@ -120,7 +120,8 @@ class ImageDataModule(LabelledData):
 
     def digests(self, split: str) -> list[str]:
         """Of the files of a split, in order; remembered until a file changes."""
-        paths, doing = [i.path for i in self.samples.used(split)], "reading {} images to recognise them by their content"
+        paths = [i.path for i in self.samples.used(split)]
+        doing = "reading {} images to recognise them by their content"
         found = remembered("digests", self.samples.root, paths, _digest, doing)
         return [found[p] for p in paths]
 
@@ -152,8 +153,9 @@ class ImageDataModule(LabelledData):
             processes = f"{self.workers or 'no'} loader process{'' if self.workers == 1 else 'es'}"
             log.info(f"loading   {per_image * 1e3:.2g} ms an image: {processes}")
         options = {**self.loader_options(), **order}
+        held: Any = images  # of which collate makes batches
         return DataLoader(
-            images,
+            held,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=self.collate,
@@ -162,7 +164,7 @@ class ImageDataModule(LabelledData):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise; erase and mix while training; run the frozen prefix if there is one."""
-        images, targets = self.input.normalise(batch.inputs), batch.targets
+        images, targets = self.input.normalise(first_tensor(batch.inputs)), batch.targets
         images = images.contiguous(memory_format=torch.channels_last)
         if self.trainer and self.trainer.training:
             images = transforms.erase(images, self.augment.erasing) if self.augment.erasing else images

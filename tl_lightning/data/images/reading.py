@@ -47,8 +47,8 @@ def _pictures(source: Any, at_least: int) -> Iterator[tuple[str, Image.Image]]:
                 yield (name if isinstance(part, (str, Path)) else f"{name} {i}"), picture
     else:
         raise UserError(
-            f"{type(source).__name__} is no image: give a file, a folder, an array (H, W, 3) of 0..255, a PIL image, or a "
-            "list of them"
+            f"{type(source).__name__} is no image: give a file, a folder, an array (H, W, 3) of 0..255, a PIL image, "
+            "or a list of them"
         )
 
 

@@ -37,7 +37,7 @@ class Tokens:
 
 
 class Texts(Dataset[tuple[np.ndarray, Any, int]]):
-    """Tokens and segments (T, 2) of a split, with target and place; asked for by (index, seed), the seed for nothing."""
+    """Tokens and segments (T, 2) of a split, with target and place; asked for by (index, seed)."""
 
     def __init__(self, rows: Sequence[np.ndarray], targets: np.ndarray) -> None:
         self.rows, self.targets = rows, targets
@@ -126,7 +126,8 @@ class TextDataModule(LabelledData):
 
     def _loader(self, split: str, **order: Any) -> DataLoader[Batch]:
         options = {**self.loader_options(), **order}
-        return DataLoader(self._texts[split], collate_fn=self.collate, **options)
+        texts: Any = self._texts[split]
+        return DataLoader(texts, collate_fn=self.collate, **options)
 
 
 def text_table(
