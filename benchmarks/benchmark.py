@@ -1,7 +1,7 @@
 """How long the same work takes here and elsewhere, in alternating runs: prints Markdown tables.
 
-python scripts/benchmark.py feature_extraction loader --data hymenoptera --weights mobilenet_v2.safetensors
-python scripts/benchmark.py --data hymenoptera --weights mobilenet_v2.safetensors --peers .venv-bench/bin/python
+python benchmarks/benchmark.py feature_extraction loader --data hymenoptera --weights mobilenet_v2.safetensors
+python benchmarks/benchmark.py --data hymenoptera --weights mobilenet_v2.safetensors --peers .venv-bench/bin/python
 
 Every contestant is a process of its own, timed from outside: seconds of the whole process, of the work after imports,
 peak memory, validation accuracy of the last epoch (mean and range over `--repeats` seeds). Ratios are of medians. A
@@ -25,7 +25,7 @@ from pathlib import Path
 import benchmark_data
 
 REPO = Path(__file__).parents[1]
-LOOPS, PEERS = (REPO / "scripts" / f"benchmark_{name}.py" for name in ("loops", "peers"))
+LOOPS, PEERS = (REPO / "benchmarks" / f"benchmark_{name}.py" for name in ("loops", "peers"))
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """How fast images arrive, what threads cost, and how the cost of a cached run grows: prints Markdown tables.
 
-Cases of benchmark.py: python scripts/benchmark.py loader threads growth --data hymenoptera --many cifar10 --weights ...
+Cases of benchmark.py:
+
+python benchmarks/benchmark.py loader threads growth --data hymenoptera --many cifar10 --weights ...
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def _seconds(batches: Any) -> tuple[float, int]:
 
 
 def _theirs(root: Path) -> float:
-    import tl_lightning.data.datamodule  # noqa: F401, I001  torchvision beside a CPU build of torch
+    import tl_lightning  # noqa: F401, I001  torchvision beside a CPU build of torch
     import torch
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
@@ -82,16 +84,15 @@ def _theirs(root: Path) -> float:
 
 
 def _ours(root: Path) -> tuple[float, float]:
-    from tl_lightning.data.datamodule import from_folder
-    from tl_lightning.data.transforms import Augment
+    from tl_lightning.data import image_folder
     from tl_lightning.inputs import ImageInput
 
     image = ImageInput(224, 224, 256, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    data = from_folder(image, Augment(), root=str(root), batch_size=8, workers=1, val_fraction=0.05, cache="ram")
+    data = image_folder(image, root=str(root), batch_size=8, workers=1, val_fraction=0.05, cache="ram")
     batches = data.train_dataloader()
     epochs = []
     for _ in range(3):
-        seconds, count = _seconds(data.on_after_batch_transfer(batch, 0)[0] for batch in batches)
+        seconds, count = _seconds(data.on_after_batch_transfer(batch, 0).inputs for batch in batches)
         epochs.append(count / seconds)
     return epochs[0], statistics.median(epochs[1:])
 
@@ -133,15 +134,14 @@ def threads(data: Path, weights: str) -> None:
 
 def folding() -> None:
     """A training step at 224 px, forwards and backwards, with BatchNorm run by torch and folded into convolutions."""
-    import tl_lightning.backbones.torchvision as library  # first: torchvision beside a CPU build of torch
+    import torch
 
-    import torch  # isort: skip
-
+    from tl_lightning.backbones import torchvision
     from tl_lightning.backbones.folding import Folding
 
     print("\n### folding\n\n| network, batch | BatchNorm run | folded | faster |\n|---|---|---|---|")
     for name, batch in (("mobilenet_v2", 32), ("efficientnet_b0", 32), ("resnet18", 32), ("resnet50", 16)):
-        network = library.backbone(name, None, 224).eval().to(memory_format=torch.channels_last)
+        network = torchvision(name, None, 224).eval().to(memory_format=torch.channels_last)
         images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         step = partial(_step, network, images)
         plain, folded = _in_turn(step, partial(step, Folding(network.net).active))
@@ -150,7 +150,9 @@ def folding() -> None:
 
 def small() -> None:
     """A training step of MobileNetV2 on small images, its depthwise convolutions as torch's own and as ours."""
-    from tl_lightning.backbones.depthwise import quicken  # first: torchvision beside a CPU build of torch
+    from tl_lightning.backbones.from_torchvision.depthwise import (
+        quicken,  # first: torchvision beside a CPU build of torch
+    )
 
     import torch  # isort: skip
     from torchvision.models import mobilenet_v2
@@ -194,21 +196,19 @@ def gpu(data: Path) -> None:
         environment = {"TL_CACHE": f"{folder}/cache"}
         few, many = (_run([*words, f"trainer.max_epochs={n}"], environment)[0]["seconds/fit"] for n in (1, 5))
         images = 4 * int(len(list(root.rglob("*.jpg"))) * 0.98)
-        synthetic = _synthetic([*words, "data=image_folder", f"run_dir={folder}"], 128)
+        synthetic = _synthetic([*words, "data=image_folder"], 128)
     ours = images / (many - few)
     print(f"| one, on the GPU | {synthetic:.0f} |\n| tl_lightning | {ours:.0f} ({ours / synthetic:.0%}) |", flush=True)
 
 
 def _synthetic(words: list[str], batch: int) -> float:
     import torch
-    from hydra import compose, initialize_config_dir
 
-    from tl_lightning.runs import cli
-    from tl_lightning.runs.build import build
+    from tl_lightning.build import build
+    from tl_lightning.config.compose import composed
+    from tl_lightning.config.settings import settings_of
 
-    cli.register_resolvers()
-    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-        module = build(compose("train", words)).module.cuda().eval()
+    module = build(settings_of(composed(words))).module.cuda().eval()
     images = torch.randn(batch, 3, 224, 224, device="cuda").contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.long, device="cuda")
     optimizer = torch.optim.AdamW(module.parameters(), 1e-5)

@@ -1,6 +1,6 @@
 """What tl_lightning is timed against: loops as a good engineer would write them.
 
-python scripts/benchmark_loops.py KIND DATA WEIGHTS EPOCHS SEED OUT: writes {"seconds", "accuracy"} to OUT.
+python benchmarks/benchmark_loops.py KIND DATA WEIGHTS EPOCHS SEED OUT: writes {"seconds", "accuracy"} to OUT.
 """
 
 from __future__ import annotations
@@ -174,5 +174,5 @@ if __name__ == "__main__":
         "bare2": partial(bare, views=2),
         "torch": partial(imports, name="torch"),
         "lightning": partial(imports, name="lightning"),
-        "ours": partial(imports, name="tl_lightning.runs.train"),
+        "ours": partial(imports, name="tl_lightning.jobs.train"),
     })  # fmt: skip

@@ -1,6 +1,6 @@
 """The same work by the peers, in an environment of their own (make bench-env).
 
-python scripts/benchmark_peers.py KIND DATA WEIGHTS EPOCHS SEED OUT: writes {"seconds", "accuracy"} to OUT.
+python benchmarks/benchmark_peers.py KIND DATA WEIGHTS EPOCHS SEED OUT: writes {"seconds", "accuracy"} to OUT.
 """
 
 from __future__ import annotations

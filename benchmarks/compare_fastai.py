@@ -1,7 +1,7 @@
 """fastai's fine_tune on a split of an image folder, in an environment of its own (make bench-env).
 
-python scripts/compare_fastai.py ROOT SPLITS.csv WEIGHTS SIZE EPOCHS SEED FLIP OUT: writes the accuracy to OUT. One of
-the epochs trains the head alone, as fine_tune does.
+python benchmarks/compare_fastai.py ROOT SPLITS.csv WEIGHTS SIZE EPOCHS SEED FLIP OUT: writes the accuracy to OUT. One
+of the epochs trains the head alone, as fine_tune does.
 """
 
 from __future__ import annotations

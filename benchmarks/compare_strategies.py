@@ -1,6 +1,6 @@
 """Strategies side by side: accuracy by data set, weights and images per class.
 
-python scripts/compare_strategies.py --data DATA --weights IMAGENET.safetensors --kept scores.json
+python benchmarks/compare_strategies.py --data DATA --weights IMAGENET.safetensors --kept scores.json
 
 DATA holds the folders hymenoptera, sign_digits and cifar10_small; digits come with the package. The network is
 MobileNetV2. Every method sees the same images for as many epochs; the score is that of the last epoch, on images that
@@ -94,33 +94,32 @@ def score(cell: Cell, method: str, seed: int, options: argparse.Namespace) -> di
     import warnings
 
     import torch
-    from hydra import compose, initialize_config_dir
-    from omegaconf import open_dict
 
-    from tl_lightning.data import image_folder, splits
-    from tl_lightning.runs import cli
-    from tl_lightning.runs.train import train
+    from tl_lightning.config.compose import composed
+    from tl_lightning.config.settings import settings_of
+    from tl_lightning.data import splits
+    from tl_lightning.data.images import image_folder
+    from tl_lightning.data.splits import SplitOptions
+    from tl_lightning.jobs.train import train
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    cli.register_resolvers()
     ours = "finetune_all" if method == FASTAI else method
-    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-        cfg = compose("train", words(cell, ours, seed, options.data, options.weights))
-    divided = {k: cfg.data[k] for k in ("val_fraction", "test_fraction", "max_per_class")}
-    folder = image_folder.read(cfg.data.root, **divided, seed=seed)
-    cfg.trainer.max_epochs = options.epochs or epochs(sum(folder.counts("train")))
-    with tempfile.TemporaryDirectory() as scratch, open_dict(cfg):
-        cfg.run_dir = scratch
+    with tempfile.TemporaryDirectory() as scratch:
+        values = composed(words(cell, ours, seed, options.data, options.weights), scratch)
+        data = values["data"]
+        divided = {k: data[k] for k in ("val_fraction", "test_fraction", "max_per_class")}
+        folder = image_folder.read(data["root"], division=SplitOptions(**divided, split_seed=seed))
+        length = values["trainer"]["max_epochs"] = options.epochs or epochs(sum(folder.counts("train")))
         if method == FASTAI:
             splits.write(folder.items, Path(scratch, "splits.csv"))
-            said = [cfg.data.root, f"{scratch}/splits.csv", options.weights, SIZES[cell.data], cfg.trainer.max_epochs]
-            said += [seed, cfg.data.flip, f"{scratch}/accuracy"]
+            said = [data["root"], f"{scratch}/splits.csv", options.weights, SIZES[cell.data], length]
+            said += [seed, data["flip"], f"{scratch}/accuracy"]
             script = Path(__file__).with_name("compare_fastai.py")
             subprocess.run([options.peers, script, *map(str, said)], check=True, capture_output=True)
             return {"accuracy": float(Path(scratch, "accuracy").read_text())}
-        metrics = train(cfg)
+        metrics = train(settings_of(values))
     found = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
     return {"accuracy": metrics.get("test/accuracy", metrics["val/accuracy"]), **found}
 

@@ -1,6 +1,6 @@
 """Strategies on a file of texts beside TF-IDF with logistic regression: accuracy and macro-F1 by texts per class.
 
-python scripts/compare_text.py FILE [--backbone minilm] [--kept scores.json]
+python benchmarks/compare_text.py FILE [--backbone minilm] [--kept scores.json]
 
 A fifth of the texts is held out to be judged by; the rest, or so many of each class, are trained on. `--kept FILE`
 writes scores down as they are found and does not find them twice. `--pace` measures batches of one length instead.
@@ -33,26 +33,25 @@ METHODS = {
 TFIDF = "TF-IDF, logistic regression"
 
 
-def compose(options: argparse.Namespace, words: list[str]) -> Any:
-    """A run's configuration; nothing is chosen by validation texts."""
-    import hydra
-
-    from tl_lightning.runs import cli
+def settings(options: argparse.Namespace, words: list[str], run_dir: str) -> Any:
+    """What a run is told; nothing is chosen by validation texts."""
+    from tl_lightning.config.compose import composed
+    from tl_lightning.config.settings import settings_of
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    cli.register_resolvers()
     base = [f"backbone={options.backbone}", "data=text_csv", f"data.file={options.file}", "data.val_fraction=0.005",
             "data.test_fraction=0.2", "trainer=cpu", "callbacks=none", "logger=none"]  # fmt: skip
-    with hydra.initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-        return hydra.compose("train", [*base, *words])
+    return settings_of(composed([*base, *words], run_dir))
 
 
 def held_out(file: Path, per_class: int | None, seed: int) -> Any:
     """The texts as runs divide them."""
-    from tl_lightning.data import text_table
+    from tl_lightning.data.splits import SplitOptions
+    from tl_lightning.data.texts import text_table
 
-    return text_table.read(str(file), val_fraction=0.005, test_fraction=0.2, max_per_class=per_class, seed=seed)
+    division = SplitOptions(val_fraction=0.005, test_fraction=0.2, max_per_class=per_class, split_seed=seed)
+    return text_table.read(str(file), division=division)
 
 
 def epochs(texts: int) -> int:
@@ -62,17 +61,13 @@ def epochs(texts: int) -> int:
 
 def ours(options: argparse.Namespace, method: str, per_class: int | None, seed: int) -> dict[str, float]:
     """Scores of a run's last weights, and its seconds after start-up."""
-    from omegaconf import open_dict
-
-    from tl_lightning.runs.train import train
+    from tl_lightning.jobs.train import train
 
     count = sum(held_out(options.file, per_class, seed).counts("train"))
     words = [f"data.max_per_class={per_class or 'null'}", f"seed={seed}", f"data.split_seed={seed}",
              f"trainer.max_epochs={epochs(count)}", f"data.batch_size={min(16, count)}"]  # fmt: skip
-    cfg = compose(options, [*words, *METHODS[method]])
-    with tempfile.TemporaryDirectory() as scratch, open_dict(cfg):
-        cfg.run_dir = scratch
-        metrics = train(cfg)
+    with tempfile.TemporaryDirectory() as scratch:
+        metrics = train(settings(options, [*words, *METHODS[method]], scratch))
     return {"accuracy": metrics["test/accuracy"], "f1": metrics["test/macro_f1"], "seconds": metrics["seconds/total"]}
 
 
@@ -85,7 +80,7 @@ def tfidf(options: argparse.Namespace, per_class: int | None, seed: int) -> dict
     from sklearn.pipeline import make_pipeline
 
     table = held_out(options.file, per_class, seed)
-    (x, y), (judged, truth) = (([t for (t,), _ in table.split(s)], table.labels(s)) for s in ("train", "test"))
+    (x, y), (judged, truth) = (([t for (t,), _ in table.split(s)], table.targets(s)) for s in ("train", "test"))
     began = time.perf_counter()
     words = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=2000))
     penalties = {"logisticregression__C": [0.1, 1, 10, 100, 1000, 10000]}
@@ -137,28 +132,24 @@ def _cell(found: list[dict[str, float]]) -> str:
 
 def pace(options: argparse.Namespace) -> str:
     """Texts a second through training's forward and backward pass, batches of one length against batches as drawn."""
-    from omegaconf import open_dict
-
-    from tl_lightning.runs.build import gather
+    from tl_lightning.build import gather
 
     lines, taken = [], {}
     for name, words in {"of one length": [], "as drawn": ["data.buckets=false"]}.items():
-        cfg = compose(options, ["data.batch_size=32", *words])
-        with open_dict(cfg):
-            cfg.run_dir = ""
-        backbone, data, _ = gather(cfg)
+        backbone, data, _ = gather(settings(options, ["data.batch_size=32", *words], "."))
         loader = data.train_dataloader()
         batches = list(loader)
-        padding = sum(x[..., 2].numel() for x, _ in batches) / sum(int(x[..., 2].sum()) for x, _ in batches)
+        masks = [batch.inputs["attention_mask"] for batch in batches]
+        padding = sum(mask.numel() for mask in masks) / sum(int(mask.sum()) for mask in masks)
         taken[name] = (backbone.train(), batches, padding)
     seconds: dict[str, list[float]] = {name: [] for name in taken}
     for _ in range(3):  # alternating: the machine's noise is shared
         for name, (backbone, batches, _) in taken.items():
             some = batches[:: max(1, len(batches) // 8)]
             began = time.perf_counter()
-            for x, _ in some:
-                backbone(x).square().sum().backward()
-            seconds[name].append((time.perf_counter() - began) / sum(len(x) for x, _ in some))
+            for batch in some:
+                backbone(batch.inputs).square().sum().backward()
+            seconds[name].append((time.perf_counter() - began) / sum(map(len, some)))
     for name, (_, _, padding) in taken.items():
         lines.append(f"| {name} | {1 / median(seconds[name]):.0f} | {padding:.2f} |")
     head = ["| batches | texts/s | tokens with padding, to those without |", "| --- | --- | --- |"]

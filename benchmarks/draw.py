@@ -1,4 +1,4 @@
-"""What pretraining draws, as a picture, and how fast one core draws it: python scripts/draw.py docs/drawn.png.
+"""What pretraining draws, as a picture, and how fast one core draws it: python benchmarks/draw.py docs/drawn.png.
 
 Rows of the picture go from the easiest scenes to the most difficult; the table gives images per second.
 """

@@ -1,7 +1,7 @@
 """How well weights transfer, beside no pretraining: one table.
 
-python scripts/pretrain_eval.py outputs/pretrain/TIME/weights.safetensors --data DATA
-python scripts/pretrain_eval.py outputs/pretrain/TIME/weights.safetensors --targets digits
+python benchmarks/pretrain_eval.py outputs/pretrain/TIME/weights.safetensors --data DATA
+python benchmarks/pretrain_eval.py outputs/pretrain/TIME/weights.safetensors --targets digits
 
 Every line trains with `finetune_all` from the weights and from random ones, for as many epochs, and solves a head on
 the frozen network of each. DATA holds the folders sign_digits, cifar10_small and hymenoptera; digits come with the

@@ -107,7 +107,13 @@ def record() -> dict[str, Any]:
         run([*single, "data.workers=0", "trainer.max_epochs=1", f"hydra.run.dir={folder}/resumed"])
         run([sys.executable, str(TRAIN), f"resume={folder}/resumed", "trainer.max_epochs=3"])
         found["resumed"] = recorded(folder / "resumed")
-        two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "strategy=lp_ft", "strategy.head_epochs=1"]
+        two = [
+            "trainer=ddp",
+            "trainer.accelerator=cpu",
+            "trainer.devices=2",
+            "strategy=lp_ft",
+            "strategy.head_epochs=1",
+        ]
         run([*single, "data.workers=0", *two, f"hydra.run.dir={folder}/two"])
         found["two_processes"] = recorded(folder / "two")
     return found
@@ -122,7 +128,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
             lines.append(f"{name}: other weights")
         rows = [k for x, y in zip(a["epochs"], b["epochs"], strict=False) for k in x.keys() | y.keys()
                 if x.get(k) != y.get(k)]  # fmt: skip
-        keys = [k for k in a["metrics"] if a["metrics"][k] != b["metrics"].get(k)]  # what is new is no difference
+        keys = [k for k in a["metrics"] if a["metrics"][k] != b["metrics"].get(k)]  # not what is new
         for what in sorted({*rows, *keys}):
             lines.append(f"{name}: {what} {a['metrics'].get(what, '')} {b['metrics'].get(what, '')}")
         if len(a["epochs"]) != len(b["epochs"]):

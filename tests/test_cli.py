@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.commands import QUICK, REPO, refused, tl
-from tl_lightning.runs import cli
+from tl_lightning.cli.main import one_line_errors
+from tl_lightning.cli.words import arguments
+from tl_lightning.config.compose import check_choices
 
 
 def test_asking_for_the_configuration_imports_no_torch(tmp_path):
@@ -17,7 +19,7 @@ def test_asking_for_the_configuration_imports_no_torch(tmp_path):
     code = (
         "import sys, atexit; sys.argv = ['train.py', '--cfg', 'job', 'data.root=x'];"
         "atexit.register(lambda: print('torch' in sys.modules, 'lightning' in sys.modules, 'hydra' in sys.modules));"
-        "from tl_lightning.runs.cli import train; train()"
+        "from tl_lightning.cli.verbs import script; script('train')"
     )
     result = tl("-c", code, cwd=tmp_path, program=(sys.executable,))
     assert "strategy:" in result.stdout
@@ -123,17 +125,17 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_stopped_before_it_trains(capsys):
-    with pytest.raises(SystemExit), cli.one_line_errors():
+    with pytest.raises(SystemExit), one_line_errors():
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "stopped by hand\n"
 
 
 def test_arguments_and_choices():
-    assert cli.arguments(["resume=run", "data.file=y"]) == ["resume=run", "+data.file=y"]
-    assert cli.arguments(["data.root=x"]) == ["data.root=x", "data=image_folder"]
-    assert cli.arguments(["data.root=x", "data=digits"]) == ["data.root=x", "data=digits"]
-    assert cli.arguments(["backbone=vgg16"]) == ["backbone=vgg16"]
-    cli.check_choices(["backbone=resnet18,vgg16", "experiment=null", "data.root=a=b", "-m", "seed=3"])
+    assert arguments(["resume=run", "data.file=y"]) == ["resume=run", "++data.file=y"]
+    assert arguments(["data.root=x"]) == ["data.root=x", "data=image_folder"]
+    assert arguments(["data.root=x", "data=digits"]) == ["data.root=x", "data=digits"]
+    assert arguments(["backbone=vgg16"]) == ["backbone=vgg16"]
+    check_choices(["backbone=resnet18,vgg16", "experiment=null", "data.root=a=b", "-m", "seed=3"])
 
 
 def test_console_script_finds_its_configuration_in_an_installed_wheel(tmp_path):
@@ -159,5 +161,5 @@ def test_console_script_finds_its_configuration_in_an_installed_wheel(tmp_path):
     subprocess.run(build, check=True, timeout=120)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert "tl_lightning/conf/train.yaml" in names
-    assert "tl_lightning/conf/backbone/resnet50.yaml" in names
+    assert "tl_lightning/conf/backbone/torchvision.yaml" in names
     assert not any(n.startswith("tests/") for n in names)

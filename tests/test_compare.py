@@ -8,11 +8,12 @@ import pytest
 from scipy import stats
 
 from tests.commands import REPO
+from tl_lightning.config.compose import composed
 
 
 @pytest.fixture
 def compare(monkeypatch):
-    path = REPO / "scripts" / "compare_strategies.py"
+    path = REPO / "benchmarks" / "compare_strategies.py"
     spec = importlib.util.spec_from_file_location("compare_strategies", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "compare_strategies", module)  # dataclasses look there
@@ -38,15 +39,9 @@ def test_intervals_and_regret(compare, tmp_path):
 
 
 def test_every_method_and_cell_is_a_run_that_can_be_composed(compare, tmp_path, photos):
-    from hydra import compose, initialize_config_dir
-
-    from tl_lightning.runs import cli
-
-    cli.register_resolvers()
     found = 0
     for cell in compare.CELLS:
         for method in compare.METHODS:
-            with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-                compose("train", compare.words(cell, method, 0, tmp_path, "weights.safetensors"))
+            composed(compare.words(cell, method, 0, tmp_path, "weights.safetensors"))
             found += 1
     assert found == 8 * 16

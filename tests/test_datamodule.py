@@ -57,11 +57,19 @@ def test_evaluation_pixels_equal_the_weights_own_transform(name):
     torch.testing.assert_close(batch[0], entry.transforms()(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("augment", [ImageAugmentation(None, 0.0), ImageAugmentation(), ImageAugmentation(trivial=True), ImageAugmentation(erasing=1.0)])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        ImageAugmentation(None, 0.0),
+        ImageAugmentation(),
+        ImageAugmentation(trivial=True),
+        ImageAugmentation(erasing=1.0),
+    ],
+)
 @pytest.mark.parametrize("size", [(9, 30), (200, 50)])
-def test_training_pixels_are_uint8_of_the_right_size(augment, size):
+def test_training_pixels_are_uint8_of_the_right_size(options, size):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8))
-    pixels = transforms.train_transform(INPUT, augment)(image)
+    pixels = transforms.train_transform(INPUT, ImageAugmentation(**options))(image)
     assert pixels.dtype == torch.uint8
     assert pixels.shape == (3, INPUT.size, INPUT.size)
 

@@ -199,4 +199,3 @@ def test_collated_batches_are_channels_last_and_unchanged():
     batch = stack(samples)
     assert torch.equal(batch, torch.stack(samples))
     assert batch.is_contiguous(memory_format=torch.channels_last)
-

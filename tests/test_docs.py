@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from tl_lightning.runs.tables import backbones, of_torchvision
+from tl_lightning.jobs.backbone_table import backbone_table
+from tl_lightning.options import options, torchvision_names
 
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text()
@@ -12,22 +13,22 @@ README = (REPO / "README.md").read_text()
 def test_the_backbone_table_is_the_generated_one():
     """Some rows made anew, and a row for every option."""
     table = (REPO / "docs" / "backbones.md").read_text()
-    for row in backbones(["densenet121", "efficientnet_b3", "regnet_y_400mf", "resnet50", "vgg16"]).splitlines():
+    for row in backbone_table(["densenet121", "efficientnet_b3", "regnet_y_400mf", "resnet50", "vgg16"]).splitlines():
         assert row in table
-    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == of_torchvision()
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == list(torchvision_names())
 
 
 def test_every_strategy_is_explained():
-    assert all(f"| `{name}` |" in README for name in choices("strategy"))
+    assert all(f"| `{name}` |" in README for name in options("strategy"))
 
 
 def test_commands_name_options_that_exist():
-    commands = re.findall(r"^(?:python train\.py|tl-train) (.*?)$", README.replace("\\\n", " "), re.M)
+    commands = re.findall(r"^(?:python train\.py|tl train) (.*?)$", README.replace("\\\n", " "), re.M)
     assert len(commands) >= 5
     for command in commands:
-        for group, options in re.findall(r"(?<!\S)([a-z_]+)=([a-z0-9_,]+)", command):
-            known = choices(group)
-            assert not known or set(options.split(",")) <= set(known), command
+        for group, named in re.findall(r"(?<!\S)([a-z_]+)=([a-z0-9_,]+)", command):
+            known = options(group)
+            assert not known or set(named.split(",")) <= set(known), command
 
 
 def test_make_targets_exist():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.frozen import CPU, warmed
-from tests.zoo import CASES, FEW
+from tests.zoo import CASES, FEW, language_model
 from tl_lightning.errors import UserError
 from tl_lightning.features import engine
 from tl_lightning.features.engine import Prefix
@@ -20,7 +20,7 @@ def test_engines_agree_with_the_network(choice, boundary):
         pytest.importorskip("onnxruntime")
     network, images = warmed(), torch.randn(11, 3, 16, 16)
     prefix = Prefix(network, boundary, choice, CPU, 100)
-    torch.testing.assert_close(prefix(images), network.run(images, 0, boundary), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(prefix(images), network.below(images, boundary), rtol=1e-4, atol=1e-4)
     assert prefix(images[:3]).shape[0] == 3  # any number of images
     assert prefix.name == choice
     assert not prefix(images).requires_grad
@@ -65,7 +65,7 @@ def test_an_engine_that_is_wrong_or_fails_is_not_taken(monkeypatch, caplog):
     network, images = warmed(), torch.randn(9, 3, 16, 16)
 
     def wrong(*args):
-        return lambda x: 1.01 * network.run(x)
+        return lambda x: 1.01 * network(x)
 
     def broken(*args):
         raise RuntimeError("unsupported operator\nand more")
@@ -85,12 +85,12 @@ def test_an_engine_that_is_wrong_or_fails_is_not_taken(monkeypatch, caplog):
 
 def test_auto_exports_when_enough_work_lies_ahead(monkeypatch):
     monkeypatch.setattr(engine, "_has_onnxruntime", lambda: True)
-    network = warmed()
-    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS / 2, True) == ["fused"]
-    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2, True) == ["onnxruntime", "fused"]
-    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2, False) == ["fused"]  # texts
+    network, texts = warmed(), language_model("BertConfig")
+    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS / 2) == ["fused"]
+    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2) == ["onnxruntime", "fused"]
+    assert Prefix(texts, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2) == ["fused"]
     monkeypatch.setattr(engine, "_has_onnxruntime", lambda: False)
-    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2, True) == ["fused"]
+    assert Prefix(network, 3, "auto", CPU, 10)._candidates(engine.EXPORT_SECONDS * 2) == ["fused"]
     with pytest.raises(UserError, match="pip install onnx onnxruntime"):
         Prefix(network, 3, "onnxruntime", CPU, 10)
 

@@ -29,13 +29,13 @@ def made(photos, tmp_path):
             from tl_lightning.data import text_table
 
             file = write_texts(tmp_path / "x.csv")
-            data = text_table(network.input, STILL, file=str(file), batch_size=4)
+            data = text_table(network.input, file=str(file), batch_size=4)
         else:
-            data = image_folder(network.input, STILL, root=str(photos), batch_size=4, workers=0)
+            data = image_folder(network.input, root=str(photos), augment=STILL, batch_size=4, workers=0)
         torch.manual_seed(2)
         head = heads.linear(network.feature_dim, data.task.start(), dropout=0.2)
         plan = strategy.plan(network.stage_names)
-        module = TransferModule(network, head, plan, data.task.outputs, lambda g: torch.optim.AdamW(g, 1e-2), optim.cosine())
+        module = TransferModule(network, head, plan, data.task, lambda g: torch.optim.AdamW(g, 1e-2), optim.cosine())
         return module, data, plan
 
     return make
@@ -75,7 +75,7 @@ def test_frozen_stages_are_bit_identical_and_cached_rows_train_alike(case, made,
     for cache in ("auto", "off"):
         module, data, plan = made(case, strategy)
         frozen = Frozen(module.backbone, plan, data, Options(cache, "eager", "float32"))
-        loaders, module.entry = frozen.loaders(CPU, 2)
+        loaders, module.input_stage = frozen.loaders(CPU, 2)
         assert (loaders is data) == (cache == "off")
         tiny_trainer(tmp_path / cache, 2).fit(module, datamodule=loaders)
         found.append(state(module))

@@ -253,4 +253,4 @@ def test_soups_of_what_does_not_mix_are_refused(configure, tmp_path):
     with pytest.raises(UserError, match="only a linear head can be solved exactly"):
         average.wise(tmp_path / "mlp")
     refused(script("wise", "run=nowhere", cwd=tmp_path), "run=nowhere is no folder")
-    refused(script("soup", cwd=tmp_path), "sweep=FOLDER must be given")
+    refused(script("soup", cwd=tmp_path), "sweep=... must be given")

@@ -11,10 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 
 from tests.zoo import TEXT, language_model, save_language_model, tokens
 from tl_lightning.backbones import hub
 from tl_lightning.backbones import transformers as backbone
+from tl_lightning.backbones.from_transformers import pool
+from tl_lightning.batch import map_tensors
 from tl_lightning.errors import UserError
 
 pytest.importorskip("transformers")
@@ -27,12 +30,12 @@ def test_padding_changes_nothing(name, pooling):
     """Bit for bit whatever stands where there is no token; within rounding for more of it."""
     network, x = language_model(name, pooling=pooling).eval(), tokens()
     expected = network(x)
-    other = x.clone()
-    other[1, 3:, 0] = 17
+    other = map_tensors(torch.clone, x)
+    other["input_ids"][1, 3:] = 17
     assert torch.equal(network(other), expected)
-    longer = torch.cat([x, torch.zeros(2, 4, 3, dtype=torch.long)], 1)
+    longer = map_tensors(lambda t: F.pad(t, (0, 4)), x)
     torch.testing.assert_close(network(longer), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(network(x[1:, :3]), expected[1:], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(network(map_tensors(lambda t: t[1:, :3], x)), expected[1:], rtol=1e-5, atol=1e-5)
     for middle in range(1, len(network.stages)):
         assert (network.run(x, 0, middle)[1, 3:] == 0).all()
 
@@ -40,16 +43,14 @@ def test_padding_changes_nothing(name, pooling):
 @torch.no_grad()
 def test_poolings_by_hand():
     network, x = language_model("BertConfig", pooling="cls").eval(), tokens()
-    hidden = network.net(input_ids=x[..., 0], attention_mask=x[..., 2]).last_hidden_state
+    hidden, mask = network.net(**x).last_hidden_state, x["attention_mask"][..., None]
     by_hand = {
         "cls": hidden[:, 0],
         "last": torch.stack([hidden[0, 4], hidden[1, 2]]),
         "mean": torch.stack([hidden[0].mean(0), hidden[1, :3].mean(0)]),
         "max": torch.stack([hidden[0].amax(0), hidden[1, :3].amax(0)]),
     }
-    from tl_lightning.backbones.huggingface import pool
-
-    masked = torch.cat([hidden * x[..., 2:], x[..., 2:]], -1)
+    masked = torch.cat([hidden * mask, mask], -1)
     for how, expected in by_hand.items():
         torch.testing.assert_close(pool(masked, how), expected)
     torch.testing.assert_close(network(x), by_hand["cls"])
@@ -123,7 +124,7 @@ def test_a_model_of_the_hub_is_downloaded_once(model, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     known = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy", "hf_hub_offline")}
     address = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
-    script = "from tl_lightning.backbones import transformers as backbone; print(backbone('nobody/tiny').net.state_dict()"
+    script = "from tl_lightning.backbones import transformers; print(transformers('nobody/tiny').net.state_dict()"
     script += "['encoder.layer.0.output.dense.weight'].sum().item())"
     try:
         for first in (True, False):
@@ -180,9 +181,9 @@ def test_as_many_tokens_as_a_model_has_positions(config, most, tmp_path):
 
 def test_segments_of_a_pair_reach_the_network():
     network, x = language_model("BertConfig").eval(), tokens()
-    x[..., 1] = torch.tensor([0, 0, 0, 1, 1])
+    x["token_type_ids"][:] = torch.tensor([0, 0, 0, 1, 1])
     with torch.no_grad():
-        own = network.net(input_ids=x[..., 0], token_type_ids=x[..., 1], attention_mask=x[..., 2]).last_hidden_state
-    real = x[..., 2:].float()
+        own = network.net(**x).last_hidden_state
+    real = x["attention_mask"][..., None].float()
     torch.testing.assert_close(network(x), (own * real).sum(1) / real.sum(1), rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(network(x), network(x * torch.tensor([1, 0, 1])))
+    assert not torch.allclose(network(x), network({**x, "token_type_ids": torch.zeros_like(x["token_type_ids"])}))

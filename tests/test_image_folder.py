@@ -7,7 +7,10 @@ from collections import Counter
 import pytest
 
 from tests.conftest import write_image
-from tl_lightning.data import doctor, image_folder, splits
+from tl_lightning.data import splits
+from tl_lightning.data.images import doctor
+from tl_lightning.data.images import image_folder as folders
+from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 
 
@@ -18,19 +21,23 @@ def fill(root, counts, extension="png"):
     return root
 
 
+def read(root, on_error="skip", **division):
+    return folders.read(str(root), division=SplitOptions(**division), on_error=on_error)
+
+
 def labels(found, split):
     return Counter(i.label for i in found.items if i.split == split and not i.skipped)
 
 
 def test_single_folder_is_split_stratified_and_seeded(tmp_path):
     root = fill(tmp_path, {"a": 40, "b": 10, "c": 5})
-    found = image_folder.read(str(root), val_fraction=0.2, test_fraction=0.2)
-    assert found.classes == ("a", "b", "c")
+    found = read(root, val_fraction=0.2, test_fraction=0.2)
+    assert found.task.outputs == ("a", "b", "c")
     assert labels(found, "val") == {"a": 8, "b": 2, "c": 1}
     assert labels(found, "test") == {"a": 8, "b": 2, "c": 1}
     assert labels(found, "train") == {"a": 24, "b": 6, "c": 3}
-    again = image_folder.read(str(root), val_fraction=0.2, test_fraction=0.2)
-    other = image_folder.read(str(root), val_fraction=0.2, test_fraction=0.2, seed=1)
+    again = read(root, val_fraction=0.2, test_fraction=0.2)
+    other = read(root, val_fraction=0.2, test_fraction=0.2, split_seed=1)
     assert again.items == found.items
     assert other.items != found.items
     assert len({i.path for i in found.items}) == 55  # no image in two splits
@@ -38,15 +45,15 @@ def test_single_folder_is_split_stratified_and_seeded(tmp_path):
 
 def test_split_of_a_class_does_not_depend_on_other_classes(tmp_path):
     root = fill(tmp_path, {"a": 20, "b": 20})
-    before = {i.path for i in image_folder.read(str(root)).items if i.split == "val" and i.label == "a"}
+    before = {i.path for i in read(root).items if i.split == "val" and i.label == "a"}
     fill(root, {"c": 7})
-    assert {i.path for i in image_folder.read(str(root)).items if i.split == "val" and i.label == "a"} == before
+    assert {i.path for i in read(root).items if i.split == "val" and i.label == "a"} == before
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
 def test_given_splits_share_one_class_index(val, tmp_path):
     root = fill(tmp_path, {"train/a": 3, "train/b": 4, "train/c": 2, f"{val}/b": 2, f"{val}/c": 1, "test/c": 1})
-    found = image_folder.read(str(root))
+    found = read(root)
     assert [label for _, label in found.split("val")] == [1, 1, 2]
     assert [label for _, label in found.split("test")] == [2]
     assert found.counts("train") == [3, 4, 2]
@@ -54,14 +61,14 @@ def test_given_splits_share_one_class_index(val, tmp_path):
 
 def test_missing_val_is_drawn_from_train_and_test_kept(tmp_path):
     root = fill(tmp_path, {"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3})
-    found = image_folder.read(str(root), val_fraction=0.3)
+    found = read(root, val_fraction=0.3)
     assert found.counts("val") == [3, 3]
     assert found.counts("test") == [3, 3]
 
 
 def test_a_class_may_be_called_train(tmp_path):
     root = fill(tmp_path, {"train": 5, "bus": 5})
-    assert image_folder.read(str(root)).classes == ("bus", "train")
+    assert read(root).task.outputs == ("bus", "train")
 
 
 def test_nested_hidden_and_other_files(tmp_path, caplog):
@@ -69,15 +76,15 @@ def test_nested_hidden_and_other_files(tmp_path, caplog):
     (root / "a" / "notes.txt").write_text("hello")
     (root / "b" / "._0.png").write_bytes(b"resource fork")
     caplog.set_level("INFO")
-    found = image_folder.read(str(root))
-    assert found.classes == ("a", "b")
+    found = read(root)
+    assert found.task.outputs == ("a", "b")
     assert len(found.items) == 8
     assert "1 files that are no images of a class" in caplog.text
 
 
 def test_upper_case_extensions(tmp_path):
     root = fill(tmp_path, {"a": 3, "b": 3}, extension="PNG")
-    assert len(image_folder.read(str(root)).items) == 6
+    assert len(read(root).items) == 6
 
 
 def test_unreadable_files_are_named_skipped_and_written_down(tmp_path, caplog):
@@ -86,7 +93,7 @@ def test_unreadable_files_are_named_skipped_and_written_down(tmp_path, caplog):
     (root / "b" / "empty.jpg").touch()
     (root / "b" / "fake.jpg").write_text("<html>not found</html>")
     (root / "b" / "gone.jpg").symlink_to(root / "nowhere.jpg")
-    found = image_folder.read(str(root))
+    found = read(root)
     assert {i.path for i in found.skipped} == {"a/000.png", "b/empty.jpg", "b/fake.jpg", "b/gone.jpg"}
     assert sum(found.counts("train")) + sum(found.counts("val")) == 11
     for name in ("000.png", "empty.jpg", "fake.jpg", "gone.jpg"):
@@ -99,7 +106,7 @@ def test_unreadable_files_are_named_skipped_and_written_down(tmp_path, caplog):
     assert reasons["b/empty.jpg"].startswith("UnidentifiedImageError")
     assert reasons["a/001.png"] == ""
     with pytest.raises(UserError, match=r"4 unreadable images, the first .*000.png"):
-        image_folder.read(str(root), on_error="raise")
+        read(root, on_error="raise")
 
 
 def test_verdicts_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
@@ -118,27 +125,27 @@ def test_verdicts_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
 
 def test_splits_file_repeats_a_split(tmp_path):
     root = fill(tmp_path / "data", {"a": 10, "b": 10})
-    found = image_folder.read(str(root), seed=7)
+    found = read(root, split_seed=7)
     splits.write(found.items, tmp_path / "splits.csv")
     fill(root, {"a": 15})  # new images do not disturb it
-    assert image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv")).items == found.items
+    assert read(root, splits=str(tmp_path / "splits.csv")).items == found.items
     shutil.rmtree(root / "b")
     with pytest.raises(UserError, match="10 samples that are not in"):
-        image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv"))
+        read(root, splits=str(tmp_path / "splits.csv"))
 
 
 def test_splits_files_from_a_spreadsheet_and_after_cleaning_up(tmp_path):
     root = fill(tmp_path / "data", {"a": 6, "b": 6})
     (root / "a" / "bad.png").write_text("x")
-    found = image_folder.read(str(root))
+    found = read(root)
     path = tmp_path / "splits.csv"
     splits.write(found.items, path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")  # byte order mark, blank line
     (root / "a" / "bad.png").unlink()  # as the message advised
-    assert image_folder.read(str(root), splits_file=str(path)).items == found.items
+    assert read(root, splits=str(path)).items == found.items
     path.write_text(path.read_text(encoding="utf-8-sig") + "a/000.png,train\n")
     with pytest.raises(UserError, match="has not the 4 columns"):
-        image_folder.read(str(root), splits_file=str(path))
+        read(root, splits=str(path))
 
 
 def test_names_that_are_no_utf8(tmp_path):
@@ -146,9 +153,9 @@ def test_names_that_are_no_utf8(tmp_path):
 
     root = fill(tmp_path / "data", {"a": 4, "b": 4})
     os.rename(root / "a" / "000.png", os.fsencode(root / "a") + b"/caf\xe9.png")
-    found = image_folder.read(str(root))
+    found = read(root)
     splits.write(found.items, tmp_path / "splits.csv")
-    assert image_folder.read(str(root), splits_file=str(tmp_path / "splits.csv")).items == found.items
+    assert read(root, splits=str(tmp_path / "splits.csv")).items == found.items
 
 
 def test_linked_folders_are_followed_and_loose_images_counted(tmp_path, caplog):
@@ -157,7 +164,7 @@ def test_linked_folders_are_followed_and_loose_images_counted(tmp_path, caplog):
     fill(tmp_path / "elsewhere", {"x": 4})
     (root / "a" / "more").symlink_to(tmp_path / "elsewhere" / "x", target_is_directory=True)
     write_image(root / "loose.png", 50, 1)
-    assert len(image_folder.read(str(root)).items) == 10
+    assert len(read(root).items) == 10
     assert "1 files that are no images of a class are left alone" in caplog.text
 
 
@@ -165,14 +172,14 @@ def test_few_shot_draws_readable_images_and_keeps_the_record_of_the_rest(tmp_pat
     root = fill(tmp_path, {"a": 12, "b": 12})
     for i in range(4):
         (root / "a" / f"{i:03d}.png").write_text("x")
-    found = image_folder.read(str(root), max_per_class=6)
+    found = read(root, max_per_class=6)
     assert found.counts("train") == [6, 6]
     assert len(found.skipped) == 4
 
 
 def test_few_shot_thins_train_alone(tmp_path):
     root = fill(tmp_path, {"a": 30, "b": 10})
-    found = image_folder.read(str(root), max_per_class=5)
+    found = read(root, max_per_class=5)
     assert found.counts("train") == [5, 5]
     assert found.counts("val") == [6, 2]
 
@@ -200,7 +207,7 @@ def test_bad_layouts(case, tmp_path):
         if not count:
             (root / folder).mkdir()
     with pytest.raises(UserError, match=message):
-        image_folder.read(str(root))
+        read(root)
 
 
 def test_all_unreadable(tmp_path):
@@ -208,15 +215,15 @@ def test_all_unreadable(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("x")
     with pytest.raises(UserError, match="none of the 2 images"):
-        image_folder.read(str(tmp_path))
+        read(tmp_path)
 
 
 def test_class_with_unreadable_images_only(tmp_path):
     root = fill(tmp_path, {"a": 4, "b": 4})
     (root / "c").mkdir()
     (root / "c" / "1.jpg").write_text("x")
-    with pytest.raises(UserError, match="class 'c' has no readable image"):
-        image_folder.read(str(root))
+    with pytest.raises(UserError, match="class 'c' has no usable image"):
+        read(root)
 
 
 @pytest.mark.parametrize(
@@ -224,4 +231,4 @@ def test_class_with_unreadable_images_only(tmp_path):
 )
 def test_bad_options(options, tmp_path):
     with pytest.raises(UserError, match=r"data\."):
-        image_folder.read(str(fill(tmp_path, {"a": 3, "b": 3})), **options)
+        read(fill(tmp_path, {"a": 3, "b": 3}), **options)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torchvision.models import MobileNet_V2_Weights
 
 from tl_lightning.backbones import torchvision as backbone
-from tl_lightning.data import image_folder
+from tl_lightning.data.images import image_folder
 from tl_lightning.data.images.decode import load_rgb
 from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.jobs.train import train
@@ -33,7 +33,7 @@ def test_the_source_classifier_knows_ants_from_bees():
     with torch.no_grad():
         logits = network.source_head(network(images))
     guesses = (logits[:, bee] > logits[:, ant]).long()
-    assert found.classes == ("ants", "bees")
+    assert found.task.outputs == ("ants", "bees")
     assert (guesses == torch.tensor([label for _, label in items])).float().mean() > 0.85
 
 

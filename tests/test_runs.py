@@ -6,7 +6,6 @@ import json
 import lightning as L
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torchvision.models import mobilenet_v2
 
@@ -16,17 +15,18 @@ from tl_lightning.data.images.decode import load_rgb
 from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.inputs import ImageInput
 from tl_lightning.jobs.train import train
-from tl_lightning.options import conf_dir
+from tl_lightning.options import conf_dir, options
+from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import load_model
 
-BACKBONES, STRATEGIES, HEADS = choices("backbone"), choices("strategy"), choices("head")
+BACKBONES, STRATEGIES, HEADS = options("backbone"), options("strategy"), options("head")
 
 
-OPTIONS = [f"{g}={o}" for g in ("head", "augment", "optimizer", "schedule", "strategy") for o in choices(g)]
+OPTIONS = [f"{g}={o}" for g in ("head", "augment", "optimizer", "schedule", "strategy") for o in options(g)]
 
 
 def test_the_lists_are_whole():
-    assert (len(BACKBONES), len(STRATEGIES), len(HEADS), len(OPTIONS)) == (84, 11, 3, 23)
+    assert (len(BACKBONES), len(STRATEGIES), len(HEADS), len(OPTIONS)) == (85, 11, 3, 23)
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def test_the_lists_are_whole():
 def test_a_backbone_trains_a_batch(words, configure):
     """Of each kind, from words on the command line; the contract tests do the same with all others."""
     size = 96 if words == "inception_v3" else 64
-    options = [
+    words_of_run = [
         "backbone.weights=null",
         f"backbone.image_size={size}",
         "+trainer.fast_dev_run=true",
         "data.batch_size=2",
     ]
-    cfg = configure(*f"backbone={words}".split(), "strategy=finetune_all", "callbacks=none", *options)
+    cfg = configure(*f"backbone={words}".split(), "strategy=finetune_all", "callbacks=none", *words_of_run)
     parts = build(cfg)
     grads = []
 
@@ -99,7 +99,7 @@ def test_a_runs_folder(finished, photos):
     assert metrics["epochs"] == 2
     assert metrics["params/total"] == 2_223_872 + 2 * 1280 + 2
     assert metrics["params/trainable"] == 1_681_344 + 2 * 1280 + 2
-    assert OmegaConf.load(run / "config.yaml").data.root == str(photos)
+    assert RunFolder(run).config()["data"]["root"] == str(photos)
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {f"rate/{s}" for s in ("stem", "stage1", "stage2", "stage3", "stage4", "head")} <= rows[0].keys()
@@ -111,15 +111,15 @@ def test_metrics_equal_scikit_learn_on_the_written_model(finished, photos):
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 
     metrics, run = finished
-    network, facts = load_model(run)
-    image = ImageInput(**facts["preprocessing"])
+    model = load_model(run)
+    image = ImageInput(**model.facts["preprocessing"])
     with (run / "splits.csv").open() as file:
         rows = [r for r in csv.DictReader(file) if r["split"] == "test"]
     assert len(rows) == 6
     pixels = torch.stack([eval_transform(image)(load_rgb(photos / r["path"])) for r in rows])
     with torch.no_grad():
-        probabilities = network(image.normalise(pixels)).double().softmax(1)
-    labels = [facts["classes"].index(r["class"]) for r in rows]
+        probabilities = model.network(image.normalise(pixels)).double().softmax(1)
+    labels = [model.facts["classes"].index(r["class"]) for r in rows]
     guesses = probabilities.argmax(1).tolist()
     assert accuracy_score(labels, guesses) == pytest.approx(metrics["test/accuracy"])
     assert f1_score(labels, guesses, average="macro") == pytest.approx(metrics["test/macro_f1"])
@@ -137,7 +137,7 @@ def test_model_files_serve_plain_torchvision(finished):
     plain.load_state_dict(state)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(images), load_model(run)[0](images))
+        torch.testing.assert_close(plain.eval()(images), load_model(run).network(images))
     assert facts["strategy"]["_target_"].endswith("FinetuneTop")
     assert facts["strategy"]["speed"] == 1.0  # as it was followed, on random weights
     assert facts["preprocessing"]["size"] == 32
@@ -157,8 +157,8 @@ def test_early_features_and_mlp_reload(configure, tmp_path):
     cfg = configure(*SMALL, "strategy=early_features", "strategy.upto=stage2", "head=mlp", run="early")
     metrics = train(cfg)
     assert metrics["params/total"] == 1_824 + 13_968 + 39_696 + (16 + 24 + 32) * 512 + 512 + 512 * 2 + 2
-    network, _ = load_model(tmp_path / "early")
-    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 2)
+    model = load_model(tmp_path / "early")
+    assert model.network(torch.randn(2, 3, 32, 32)).shape == (2, 2)
 
 
 def test_checkpoints_hold_plain_values_only(finished):

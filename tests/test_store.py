@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tl_lightning import store
+from tl_lightning.cli.cache import cache
 from tl_lightning.errors import UserError
 from tl_lightning.store import NoRoom, Store
 
@@ -107,33 +108,27 @@ def test_two_processes_do_the_work_once(tmp_path):
     assert (tmp_path / "log").read_text() == "made\n"
 
 
-def test_list_size_clear(capsys, monkeypatch):
-    from tl_lightning.runs import cache
-
+def test_list_size_clear(capsys):
     put("a")
     for action, expected in (("list", "features"), ("size", "1 entries"), ("clear", "removed"), ("size", "0 entries")):
-        monkeypatch.setattr("sys.argv", ["cache.py", action])
-        cache.main()
+        cache([action])
         assert expected in capsys.readouterr().out
 
 
 def test_the_list_tells_entries_apart_and_a_wrong_budget_is_one_line(capsys, monkeypatch):
-    from tl_lightning.runs import cache
-
     entries = Store("features")
     for key, mirrored in (("a", False), ("b", True)):
         facts = {"network": "ResNet", "split": "train", "images": 9, "shape": [64, 7, 7], "root": "photos",
                  "view": f"Resize(9) mirrored={mirrored} draw=0"}  # fmt: skip
         with entries.lock(key), entries.writing(key, facts):
             pass
-    monkeypatch.setattr("sys.argv", ["cache.py"])
-    cache.main()
+    cache([])
     printed = capsys.readouterr().out
     for mirrored in (False, True):
         assert f"ResNet train 9 rows of 64x7x7 mirrored={mirrored} draw=0 photos" in printed
     monkeypatch.setenv("TL_CACHE_GB", "lots")
     with pytest.raises(SystemExit, match="error: TL_CACHE_GB=lots must be a number of gigabytes"):
-        cache.main()
+        cache([])
 
 
 def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(folder):

@@ -5,23 +5,23 @@ import json
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
 
-from tests.texts import write_texts
+from tests.texts import read_texts, write_texts
 from tests.zoo import WORDS, language_model, save_language_model
 from tl_lightning.backbones import transformers as backbone
 from tl_lightning.build import build
-from tl_lightning.data import text_table
-from tl_lightning.data.images.transforms import ImageAugmentation
+from tl_lightning.config.compose import composed
+from tl_lightning.config.settings import settings_of
+from tl_lightning.data import splits, text_table
+from tl_lightning.data.samples import Item
 from tl_lightning.data.sampling import EpochSampler, LengthBatches
 from tl_lightning.errors import UserError
+from tl_lightning.inputs import TOKENS
 from tl_lightning.jobs.train import train
-from tl_lightning.runs import cli
 from tl_lightning.runs.model import load_model
+from tl_lightning.tasks import Multilabel
 
 pytest.importorskip("transformers")
-NONE = ImageAugmentation(None, 0.0)
 
 
 @pytest.fixture
@@ -30,16 +30,11 @@ def configured(model, tmp_path):
     file = write_texts(tmp_path / "texts.csv")
 
     def make(*overrides, run="run", drop="nothing"):
-        cli.register_resolvers()
         words = ["backbone=text", f"backbone.name={model}", "backbone.length=16", "data=text_csv", f"data.file={file}",
                  "data.batch_size=4", "trainer=cpu", "trainer.max_epochs=1", "++callbacks.progress=null"]  # fmt: skip
-        with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
-            replaced = {o.partition("=")[0] for o in overrides}
-            kept = [w for w in words if not w.startswith(drop) and w.partition("=")[0] not in replaced]
-            cfg = compose("train", [*kept, *overrides])
-        with open_dict(cfg):
-            cfg.run_dir = str(tmp_path / run)
-        return cfg
+        replaced = {o.partition("=")[0] for o in overrides}
+        kept = [w for w in words if not w.startswith(drop) and w.partition("=")[0] not in replaced]
+        return settings_of(composed([*kept, *overrides], str(tmp_path / run)))
 
     return make
 
@@ -54,17 +49,17 @@ def test_tokens_pairs_and_cuts(tmp_path, caplog):
     assert rows[0][:, 1].tolist() == [0, 0, 0, 0, 1, 1]
     assert (cut, len(rows[1])) == (1, 16)
     file = write_texts(tmp_path / "x.csv", [("dog " * (3 + 4 * (i % 5)), "ab"[i % 2]) for i in range(20)])
-    text_table(network.input, NONE, file=str(file), batch_size=2)
+    text_table(network.input, file=str(file), batch_size=2)
     assert "train texts are longer than 16 tokens and are cut" in caplog.text
 
 
 def test_a_tokenizer_without_a_padding_token(tmp_path):
     save_language_model(tmp_path / "model", "GPT2Config", padding=False)
     network = backbone(str(tmp_path / "model"), None, length=16)
-    data = text_table(network.input, NONE, file=str(write_texts(tmp_path / "x.csv")), batch_size=4)
+    data = text_table(network.input, file=str(write_texts(tmp_path / "x.csv")), batch_size=4)
     assert network.input.tokenizer.pad_token is None
-    x, _ = next(iter(data.train_dataloader()))
-    assert network(x).shape == (4, 32)
+    batch = next(iter(data.train_dataloader()))
+    assert network(batch.inputs).shape == (4, 32)
 
 
 def test_batches_hold_texts_of_one_length():
@@ -103,23 +98,23 @@ def test_every_strategy_is_a_run(words, configured, tmp_path):
     metrics = train(configured(f"strategy={strategy}", *more))
     run = tmp_path / "run"
     assert 0 <= metrics["val/accuracy"] <= 1
-    network, facts = load_model(run)
-    assert facts["preprocessing"]["length"] == 16
+    model = load_model(run)
+    assert model.facts["preprocessing"]["length"] == 16
     with (run / "splits.csv").open() as file:
         assert len(file.readlines()) == 25
-    x = network[0].input.tokens(["good fox", "awful dog and cat"])
-    assert x.shape == (2, 6, 3)
-    assert x[0, 4:].eq(0).all()
-    assert network(x).shape == (2, 2)
+    x = model.backbone.input.tokens(["good fox", "awful dog and cat"])
+    assert {name: ids.shape for name, ids in x.items()} == dict.fromkeys(TOKENS, (2, 6))
+    assert all(ids[0, 4:].eq(0).all() for ids in x.values())
+    assert model.network(x).shape == (2, 2)
     assert json.loads((run / "metrics.json").read_text())["classes"] == ["no", "yes"]
 
 
 def test_the_written_model_scores_as_the_run(configured, tmp_path):
     cfg = configured("strategy=lora", "trainer.max_epochs=3", "optimizer.lr=1e-2", "strategy.speed=1")
     metrics = train(cfg)
-    network, _ = load_model(tmp_path / "run")
-    data = text_table(network[0].input, NONE, file=cfg.data.file, batch_size=4, splits=str(tmp_path / "run/splits.csv"))
-    right = [int((network(x).argmax(1) == y).sum()) for x, y in data.val_dataloader()]
+    model, file = load_model(tmp_path / "run"), cfg.data["file"]
+    data = text_table(model.backbone.input, file=file, batch_size=4, splits=str(tmp_path / "run/splits.csv"))
+    right = [int((model.network(b.inputs).argmax(1) == b.targets).sum()) for b in data.val_dataloader()]
     assert sum(right) / sum(data.samples.counts("val")) == pytest.approx(metrics["val/accuracy"])
 
 
@@ -142,14 +137,12 @@ def test_rows_of_splits_of_other_lengths(configured, tmp_path):
     rows = [("fox " * (9 if i == 0 else 2), "ab"[i % 2], "train") for i in range(8)]
     rows += [("dog " * (5 if i == 0 else 2), "ab"[i % 2], "val") for i in range(4)]
     file = write_texts(tmp_path / "x.csv", [r[:2] for r in rows])
-    from tl_lightning.data import splits, text_table
-
-    found = text_table.read(str(file))
-    items = [splits.Item(i.path, i.label, r[2]) for i, r in zip(found.items, rows, strict=True)]
+    found = read_texts(file)
+    items = [Item(i.path, i.label, r[2]) for i, r in zip(found.items, rows, strict=True)]
     splits.write(items, tmp_path / "s.csv")
     words = ["strategy=finetune_top", f"data.file={file}", f"data.splits={tmp_path}/s.csv"]
     parts = build(configured(*words))
-    assert [parts.data.looks(s, None).longest for s in ("train", "val")] == [0, 0]
+    assert [parts.data.dataset(s, None).longest for s in ("train", "val")] == [0, 0]
     loaders, _ = parts.frozen.loaders(torch.device("cpu"), 1)
     assert [loaders.rows[s][0].shape[1] for s in ("train", "val")] == [11, 7]
 
@@ -191,12 +184,12 @@ def test_several_labels_of_a_text(strategy, configured, tmp_path):
     file = write_texts(tmp_path / "several.csv", SEVERAL)
     words = [f"strategy={strategy}", "data.separator='|'", "trainer.max_epochs=4", f"data.file={file}"]
     metrics = train(configured(*words))
-    network, facts = load_model(tmp_path / "run")
-    assert (facts["classes"], facts["multi"]) == (["cinema", "praise"], True)
-    data = text_table(network[0].input, NONE, file=str(file), separator="|", batch_size=4,
+    model = load_model(tmp_path / "run")
+    assert (model.facts["classes"], type(model.task)) == (["cinema", "praise"], Multilabel)
+    data = text_table(model.backbone.input, file=str(file), separator="|", batch_size=4,
                       splits=str(tmp_path / "run/splits.csv"))  # fmt: skip
     with torch.no_grad():
-        told = [((network(x) > 0).int(), y) for x, y in data.val_dataloader()]
+        told = [((model.network(b.inputs) > 0).int(), b.targets) for b in data.val_dataloader()]
     found, truth = (torch.cat(part).numpy() for part in zip(*told, strict=True))
     assert truth.shape == (len(data.samples.used("val")), 2)
     assert metrics["val/accuracy"] == pytest.approx(accuracy_score(truth, found))

@@ -5,17 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from tests.texts import write_texts
-from tl_lightning.data import splits, table, text_table
+from tests.texts import read_texts, write_texts
+from tl_lightning.data import splits, table
 from tl_lightning.errors import UserError
+from tl_lightning.tasks import classification
 
 ROWS = [(f"text number {i}, with a comma", ("a", "b")[i % 2]) for i in range(20)]
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".csv", ";"), (".txt", "|"), (".tsv", "\t")])
 def test_delimiters_are_found(suffix, delimiter, tmp_path):
-    found = text_table.read(str(write_texts(tmp_path / f"x{suffix}", ROWS, delimiter=delimiter)))
-    assert found.classes == ("a", "b")
+    found = read_texts(str(write_texts(tmp_path / f"x{suffix}", ROWS, delimiter=delimiter)))
+    assert found.task.outputs == ("a", "b")
     assert sorted(t for s in ("train", "val") for (t,), _ in found.split(s)) == sorted(t for t, _ in ROWS)
     assert [sum(found.counts(s)) for s in ("train", "val", "test")] == [16, 4, 0]
 
@@ -85,10 +86,10 @@ def test_only_ends_of_lines_end_lines(tmp_path):
 def test_lists_are_several_classes(tmp_path):
     records = [{"label": ["a", "b"][: i % 3], "text": t} for i, (t, _) in enumerate(ROWS)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, records)))
-    assert text_table.read(str(tmp_path / "x.jsonl"), separator="|").classes == ("a", "b")
-    assert text_table.read(str(tmp_path / "x.jsonl"), separator="bar").classes == ("a", "b")
+    assert read_texts(str(tmp_path / "x.jsonl"), separator="|").task.outputs == ("a", "b")
+    assert read_texts(str(tmp_path / "x.jsonl"), separator="bar").task.outputs == ("a", "b")
     with pytest.raises(UserError, match=r"holds lists there: data\.separator=bar"):
-        text_table.read(str(tmp_path / "x.jsonl"))
+        read_texts(str(tmp_path / "x.jsonl"))
 
 
 def test_encodings_and_nuls(tmp_path, caplog):
@@ -119,7 +120,7 @@ BAD = {
     "measurements": (
         [(t, f"{i}.25") for i, (t, _) in enumerate(ROWS)],
         ("text", "label"),
-        {},
+        {"task": classification},
         "numbers there, like 0.25",
     ),
     "one class": ([(t, "a") for t, _ in ROWS], ("text", "label"), {}, "holds one class only, 'a'"),
@@ -139,7 +140,7 @@ BAD = {
     "no delimiter": (ROWS, ("text", "label"), {"delimiter": "ab"}, "must be one character"),
     "three texts": (ROWS, ("text", "label"), {"text": ["a", "b", "c"]}, "one column, or two"),
     "same": (ROWS, ("text", "label"), {"text": "label", "label": "label"}, "data.label=label is data.text"),
-    "half": (ROWS, ("text", "label"), {"val_fraction": "half"}, "are numbers.* half is none"),
+    "half": (ROWS, ("text", "label"), {"val_fraction": "half"}, "data.val_fraction=half must be a number"),
     "twice": (ROWS, ("text", "text"), {}, "two columns 'text'"),
     "fractions": (ROWS, ("text", "label"), {"val_fraction": 1.5}, "val_fraction=1.5"),
     "lonely": ([("x", "c"), ("", "b"), *((t, "a") for t, _ in ROWS)], ("text", "label"), {"val_fraction": 0.5}, None),
@@ -151,12 +152,12 @@ def test_what_cannot_be_trained_on_is_refused(name, tmp_path):
     rows, columns, options, said = BAD[name]
     file = str(write_texts(tmp_path / "x.csv", rows, columns))
     if said is None:  # a class of one text stays in train; a row without text is set aside
-        found = text_table.read(file, **options)
-        assert found.classes == ("a", "c")
+        found = read_texts(file, **options)
+        assert found.task.outputs == ("a", "c")
         assert [i.skipped for i in found.skipped] == ["no text"]
         return
     with pytest.raises(UserError, match=said):
-        text_table.read(file, **options)
+        read_texts(file, **options)
 
 
 def test_files_that_are_none(tmp_path):
@@ -170,44 +171,44 @@ def test_files_that_are_none(tmp_path):
         ("none.csv", "does not exist"),
     ):
         with pytest.raises(UserError, match=said):
-            text_table.read(str(tmp_path / name))
+            read_texts(str(tmp_path / name))
 
 
 def test_numbers_as_classes(tmp_path):
-    assert text_table.read(str(write_texts(tmp_path / "x.csv", [(t, f"{i % 3}.0") for i, (t, _) in enumerate(ROWS)]))
-                           ).classes == ("0", "1", "2")  # fmt: skip
+    assert read_texts(str(write_texts(tmp_path / "x.csv", [(t, f"{i % 3}.0") for i, (t, _) in enumerate(ROWS)]))
+                           ).task.outputs == ("0", "1", "2")  # fmt: skip
 
 
 def test_names_of_digits_stay_apart(tmp_path):
     names = ["01", "1", "1_1", "11", "1e0", "9007199254740993", "9007199254740992"]
     rows = [(f"text {i}", names[i % 7]) for i in range(35)]
-    assert text_table.read(str(write_texts(tmp_path / "x.csv", rows))).classes == tuple(sorted(names))
+    assert read_texts(str(write_texts(tmp_path / "x.csv", rows))).task.outputs == tuple(sorted(names))
 
 
 def test_texts_of_several_classes_are_split_by_their_share(tmp_path):
     random = np.random.default_rng(0)
     sets = [";".join(f"c{k}" for k in random.permutation(12)[:4]) for _ in range(200)]  # nearly all different
     rows = [(f"text {i}", s) for i, s in enumerate([*sets, "rare;c0"])]
-    found = text_table.read(str(write_texts(tmp_path / "x.csv", rows)), separator=";")
-    assert found.classes[-1] == "rare"
+    found = read_texts(str(write_texts(tmp_path / "x.csv", rows)), separator=";")
+    assert found.task.outputs[-1] == "rare"
     assert 34 <= len(found.split("val")) <= 40
     assert all(found.counts("train"))
 
 
 def test_few_shot_of_a_written_split(tmp_path):
     file = str(write_texts(tmp_path / "x.csv", ROWS))
-    splits.write(text_table.read(file).items, tmp_path / "s.csv")
-    found = text_table.read(file, splits_file=str(tmp_path / "s.csv"), max_per_class=2)
+    splits.write(read_texts(file).items, tmp_path / "s.csv")
+    found = read_texts(file, splits=str(tmp_path / "s.csv"), max_per_class=2)
     assert found.counts("train") == [2, 2]
 
 
 def test_split_is_stratified_and_repeats(tmp_path):
     file = str(write_texts(tmp_path / "x.csv", [(f"t{i}", "ab"[i % 4 == 0]) for i in range(80)]))
-    a, b = (text_table.read(file, test_fraction=0.25, val_fraction=0.25, seed=s) for s in (0, 1))
+    a, b = (read_texts(file, test_fraction=0.25, val_fraction=0.25, split_seed=s) for s in (0, 1))
     assert [a.counts(s) for s in ("train", "val", "test")] == [[30, 10], [15, 5], [15, 5]]
-    assert a == text_table.read(file, test_fraction=0.25, val_fraction=0.25, seed=0)
+    assert a == read_texts(file, test_fraction=0.25, val_fraction=0.25, split_seed=0)
     assert a.items != b.items
-    few = text_table.read(file, test_fraction=0.25, val_fraction=0.25, max_per_class=4)
+    few = read_texts(file, test_fraction=0.25, val_fraction=0.25, max_per_class=4)
     assert few.counts("train") == [4, 4]
     assert few.split("val") == a.split("val")
 
@@ -215,7 +216,7 @@ def test_split_is_stratified_and_repeats(tmp_path):
 def test_copies_stay_in_one_split(tmp_path, caplog):
     caplog.set_level("INFO")
     rows = [*ROWS, *((t.upper() + " ", label) for t, label in ROWS), (ROWS[0][0], "b")]
-    found = text_table.read(str(write_texts(tmp_path / "x.csv", rows)))
+    found = read_texts(str(write_texts(tmp_path / "x.csv", rows)))
     where = {s: {t.strip().lower() for (t,), _ in found.split(s)} for s in ("train", "val")}
     assert not where["train"] & where["val"]
     assert sum(map(sum, map(found.counts, ("train", "val")))) == 41
@@ -225,17 +226,17 @@ def test_copies_stay_in_one_split(tmp_path, caplog):
 
 def test_a_written_split_is_kept_and_another_file_is_not_taken_for_it(tmp_path, caplog):
     file = write_texts(tmp_path / "x.csv", ROWS)
-    found = text_table.read(str(file), seed=3)
+    found = read_texts(str(file), split_seed=3)
     splits.write(found.items, tmp_path / "splits.csv")
-    assert text_table.read(str(file), splits_file=str(tmp_path / "splits.csv")) == found
+    assert read_texts(str(file), splits=str(tmp_path / "splits.csv")) == found
     write_texts(file, [*ROWS[1:], ROWS[0]])
     with pytest.raises(UserError, match=r"names 20 samples that are not in data.file"):
-        text_table.read(str(file), splits_file=str(tmp_path / "splits.csv"))
+        read_texts(str(file), splits=str(tmp_path / "splits.csv"))
 
 
 def test_labels_and_pairs(tmp_path):
     rows = [(f"first {i}", f"second {i}", "ab"[i % 2]) for i in range(20)]
-    found = text_table.read(str(write_texts(tmp_path / "x.csv", rows, ("one", "two", "label"))), ["one", "two"])
+    found = read_texts(str(write_texts(tmp_path / "x.csv", rows, ("one", "two", "label"))), text=["one", "two"])
     text, label = found.split("train")[0]
     assert text[0].replace("first", "second") == text[1]
-    assert np.array_equal(found.labels("train")[:1], [label])
+    assert np.array_equal(found.targets("train")[:1], [label])

@@ -26,7 +26,7 @@ def test_a_local_file_gives_timms_own_logits(name, tmp_path):
     network = backbone(name, str(tmp_path / "w.safetensors")).eval()
     images = torch.randn(2, 3, 224, 224)
     assert network.pretrained
-    assert network.gentle
+    assert network.small_rates
     torch.testing.assert_close(network.source_head(network(images)), whole(images), rtol=1e-4, atol=1e-5)
     assert len(network.source_classes) == 1000
 

@@ -111,7 +111,7 @@ def test_weights_that_ship_with_the_package_are_what_the_file_holds():
         torch.testing.assert_close(network.net.get_parameter(key), file.get_tensor(key).float())
     assert {"network", "recipe", "views", "seed", "commit", "licence"} <= set(facts)
     assert network.input.size == network.input.eval_size == int(facts["size"])
-    assert network.pretrained and not network.gentle  # drawn images say less than photographs: all of it may move
+    assert network.pretrained and not network.small_rates  # drawn images say less than photographs: all of it may move
     assert path.stat().st_size < 6e6
     assert backbone("mobilenet_v2", "formula", 48).input.size == 48
 

@@ -3,6 +3,11 @@
 import csv
 
 from tests.zoo import WORDS
+from tl_lightning.data.options import grouped
+from tl_lightning.data.splits import SplitOptions
+from tl_lightning.data.texts import text_table
+from tl_lightning.data.texts.text_table import Columns
+from tl_lightning.tasks import infer
 
 
 def write_texts(path, rows=None, columns=("text", "label"), delimiter=","):
@@ -15,3 +20,9 @@ def write_texts(path, rows=None, columns=("text", "label"), delimiter=","):
         writer.writerow(columns)
         writer.writerows(rows)
     return path
+
+
+def read_texts(file, task=infer, **options):
+    """A file's texts under the options of its columns and of its division."""
+    columns, division = grouped(options, Columns, SplitOptions)
+    return text_table.read(str(file), task, columns, division)

@@ -45,7 +45,13 @@ def tiny_module(plan, data, lr=1e-2, schedule=None, make=torch.optim.AdamW, pret
     backbone = tiny_backbone(pretrained)
     head = heads.linear(8, data.task.start(), dropout=0.2)
     return TransferModule(
-        backbone, head, plan, task or data.task, lambda groups: make(groups, lr=lr), schedule or optim.cosine(), **options
+        backbone,
+        head,
+        plan,
+        task or data.task,
+        lambda groups: make(groups, lr=lr),
+        schedule or optim.cosine(),
+        **options,
     )
 
 

@@ -171,7 +171,12 @@ def hidden_states(net, x):
 def pool_by_hand(hidden, mask, how):
     """One vector of each text, a text at a time."""
     texts = [h[m.bool()] for h, m in zip(hidden, mask, strict=True)]
-    ways = {"mean": lambda h: h.mean(0), "cls": lambda h: h[0], "last": lambda h: h[-1], "max": lambda h: h.max(0).values}
+    ways = {
+        "mean": lambda h: h.mean(0),
+        "cls": lambda h: h[0],
+        "last": lambda h: h[-1],
+        "max": lambda h: h.max(0).values,
+    }
     return torch.stack([ways[how](h) for h in texts])
 
 

@@ -32,7 +32,7 @@ class Batch:
         return Batch(pinned, self.targets.pin_memory(), self.index.pin_memory())
 
     def with_inputs(self, inputs: Inputs) -> Batch:
-        """The same samples in another form."""
+        """The same samples in another form: activations (N, ...) or features (N, D)."""
         return replace(self, inputs=inputs)
 
 
@@ -44,5 +44,5 @@ def map_tensors(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Any:
 
 
 def first_tensor(inputs: Inputs) -> Tensor:
-    """The tensor, or the first of a mapping: all have the same number of samples, device and kind of numbers."""
+    """The tensor (N, ...), or the first of a mapping: all have the same number of samples, device and kind."""
     return next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs

@@ -61,7 +61,7 @@ class ImageInput:
         return repr((self.mean, self.std))
 
     def blank(self, like: Tensor, number: int = 1) -> Tensor:
-        """So many grey images of the evaluation's size, on the device of `like`."""
+        """So many grey images (N, 3, H, W) of the evaluation's size, on the device of `like`."""
         return like.new_zeros(number, 3, self.eval_size, self.eval_size)
 
     def normalise(self, images: Tensor, out: Tensor | None = None) -> Tensor:
@@ -79,7 +79,7 @@ class ImageInput:
         return _Normaliser(self)
 
     def restore(self, images: Tensor) -> Tensor:
-        """The inverse of `normalise`, as floats in [0, 1]: for pictures that people look at."""
+        """The inverse of `normalise` for (N, 3, H, W), as floats in [0, 1]: for pictures that people look at."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
 
@@ -131,7 +131,10 @@ class TextInput:
         return self.pooling
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> tuple[list[np.ndarray], int]:
-        """(T, 2) tokens and segments of every text or pair, and how many of them were cut."""
+        """(T, 2) tokens and segments of every text or pair, and how many of them were cut.
+
+        Raises UserError where nothing of a text would be left.
+        """
         whole = [list(part) for part in zip(*texts, strict=True)]
         found = self.tokenizer(*whole, truncation=False, add_special_tokens=True, return_token_type_ids=True)
         ids, kinds = found["input_ids"], found["token_type_ids"]
@@ -164,7 +167,7 @@ class TextInput:
         return dict(zip(TOKENS, padded.unbind(-1), strict=True))
 
     def blank(self, like: Tensor, number: int = 1) -> dict[str, Tensor]:
-        """So many texts of up to 32 zeros, on the device of `like`."""
+        """So many texts of up to 32 zeros, (N, T) by name, on the device of `like`."""
         import torch
 
         ids = torch.zeros(number, min(32, self.length), dtype=torch.long, device=like.device)

@@ -21,7 +21,10 @@ def cache_dir() -> Path:
 
 
 def cache_bytes() -> float:
-    """How much may be kept there of features and decoded images: `TL_CACHE_GB`, else 20 GB."""
+    """How much may be kept there of features and decoded images: `TL_CACHE_GB`, else 20 GB.
+
+    Raises UserError for a value that is no number.
+    """
     text = os.environ.get("TL_CACHE_GB", "20")
     try:
         gigabytes = float(text)

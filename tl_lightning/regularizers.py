@@ -77,7 +77,7 @@ class L2SP(Regularizer):
         )
 
     def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
-        """The term."""
+        """The term, a scalar."""
         pairs = zip(backbone.net.parameters(), self.start, strict=True)
         moved = [(p - start).square().sum() for p, start in pairs if p.requires_grad]
         grown = [p.square().sum() for p in head.parameters() if p.requires_grad]
@@ -119,7 +119,7 @@ class LwF(_Source):
         self.source_head = _source_head(backbone, "lwf").requires_grad_(False)
 
     def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
-        """The term."""
+        """The term, a scalar."""
         with torch.no_grad():
             old = (self.source_head(self.was(batch)[-1]) / self.temperature).softmax(1)
         new = (self.source_head(batch.features) / self.temperature).log_softmax(1)
@@ -149,7 +149,7 @@ class CoTuning(Regularizer):
         return self.source_head
 
     def tell(self, relationship: np.ndarray) -> None:
-        """Targets for the source's classifier."""
+        """Targets (C, source classes) for the source's classifier."""
         device = self.relationship.device
         self.relationship = torch.as_tensor(relationship, dtype=torch.float32, device=device)
 
@@ -159,7 +159,7 @@ class CoTuning(Regularizer):
         super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
-        """The term."""
+        """The term, a scalar."""
         targets = batch.targets
         mixed = targets.to(self.relationship) @ self.relationship if targets.is_floating_point() else None
         wanted = self.relationship[targets] if mixed is None else mixed
@@ -180,7 +180,7 @@ class Delta(_Source):
         self.strength, self.head_strength = strength, head_strength
 
     def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
-        """The term."""
+        """The term, a scalar."""
         terms = []
         for new, old in zip(batch.outputs, self.was(batch), strict=True):
             positions = new[0, 0].numel() if new.ndim == 4 else 1
@@ -203,7 +203,7 @@ class BSS(Regularizer):
         self.strength, self.smallest = strength, smallest
 
     def forward(self, batch: Pass, backbone: Backbone, head: nn.Module) -> Tensor:
-        """The term."""
+        """The term, a scalar."""
         values: Tensor = torch.linalg.svdvals(batch.features.float())
         return self.strength * values[-self.smallest :].square().sum()
 

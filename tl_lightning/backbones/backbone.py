@@ -167,7 +167,10 @@ class Backbone(nn.Module):
             observer(i, output)
 
     def forward(self, x: Inputs, start: int = 0) -> Tensor:
-        """Normalised images (N, 3, H, W), tokens (N, T) by name, or what entered stage `start`, to (N, feature_dim)."""
+        """Normalised images (N, 3, H, W), tokens (N, T) by name, or what entered stage `start`, to (N, feature_dim).
+
+        Raises ValueError where features are read from stages that lie below the start.
+        """
         if start == len(self.stages):  # features already
             return x  # type: ignore[return-value]
         if self.reader is None:
@@ -230,7 +233,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 def run_one(run_stages: RunStages, index: int, net: Any, x: Any) -> Tensor:
-    """The output of stage `index` for that of the stage before."""
+    """The output (N, ...) of stage `index` for that of the stage before."""
     return run_stages(net, x, index, index + 1)
 
 

@@ -48,7 +48,7 @@ def _then(norm: nn.Module) -> list[nn.Module]:
 
 @torch.no_grad()
 def holds(net: nn.Module, x: Tensor) -> bool:
-    """Whether folding leaves the output for `x` as it is, with statistics that tell the BatchNorms apart."""
+    """Whether folding leaves the output for images (N, 3, H, W) as it is, under statistics that tell norms apart."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
     kept = [(m, m.running_mean.clone(), m.running_var.clone()) for m in norms]  # type: ignore[union-attr]
     try:

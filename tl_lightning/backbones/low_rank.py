@@ -23,7 +23,7 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.lora_a, math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the layer computes with, in its own shape."""
+        """The weight (out, in), or (out, in, 1, 1), that the layer computes with; any shape stays what it is."""
         return weight + (self.scale * self.lora_b @ self.lora_a).view_as(weight)
 
 

@@ -19,7 +19,7 @@ class PowerAverage(WeightAveraging):
         super().__init__(avg_fn=self.average)
 
     def average(self, averaged: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
-        """The next average, after `number` steps have gone into this one."""
+        """The next average of a parameter (any shape), after `number` steps have gone into this one."""
         if not averaged.is_floating_point():  # a counter
             return current
         decay = (1 - 1 / (float(number) + 1)) ** (self.gamma + 1)

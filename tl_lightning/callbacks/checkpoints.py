@@ -24,7 +24,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(monitor=monitor, mode=mode or ("max" if module.task.rises(monitor) else "min"), **options)
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
-        """Whether the monitored value is as good as the best so far."""
+        """Whether the monitored value, a scalar, is as good as the best so far."""
         if current is not None and self.best_model_score is not None and current == self.best_model_score:
             return True
         return bool(super().check_monitor_top_k(trainer, current))

@@ -36,7 +36,7 @@ def advise(argv: Sequence[str]) -> None:
 
 
 def rank(argv: Sequence[str]) -> None:
-    """A table of backbones, and a picture."""
+    """A table of backbones, and a picture. Raises UserError, shown as one line, where no backbone is named."""
     with _tool(argv):
         own, words = _own(argv, {"backbones": "", "out": "rank.png"})
         names = [n.strip() for n in own["backbones"].strip("[]").split(",") if n.strip()]

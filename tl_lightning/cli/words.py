@@ -27,7 +27,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
     words = [_quoted(word, sweeping) for word in sorted(argv, key=lambda word: word not in _SWEEP)]
     keys = [word.lstrip("+").partition("=")[0] for word in words]
     if "resume" in keys:
-        return [f"+{w}" if w.startswith("data.") and w.partition("=")[0] not in _default_keys() else w for w in words]
+        return [f"++{w}" if w.startswith("data.") else w for w in words]
     if "data" in keys:
         return words
     named = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
@@ -38,11 +38,6 @@ def _called_for(named: Sequence[str]) -> list[str]:
     """The data options that must be given one of the named values."""
     files = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml"))
     return [name for name in files if any(option("data", name).get(key) == "???" for key in named)]
-
-
-def _default_keys() -> set[str]:
-    """The values of the data option that is composed where none is named."""
-    return {f"data.{key}" for key in option("data", "image_folder")}
 
 
 def _quoted(word: str, sweeping: bool) -> str:

@@ -51,11 +51,13 @@ def composed(words: Sequence[str], run_dir: str = ".", config_name: str = "train
 
 
 def option(group: str, name: str) -> dict[str, Any]:
-    """What the file of a group's option says, defaults included only by name."""
-    cfg = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
-    values = OmegaConf.to_container(cfg, resolve=False)
+    """What the file of a group's option says, with the files of that group which it builds on."""
+    values = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"), resolve=False)
     assert isinstance(values, dict)
-    return {str(k): v for k, v in values.items()}
+    found: dict[str, Any] = {}
+    for other in values.pop("defaults", []):
+        found |= option(group, other.partition("@")[0]) if other != "_self_" else {}
+    return found | {str(k): v for k, v in values.items()}
 
 
 def owners(group: str, key: str) -> list[str]:

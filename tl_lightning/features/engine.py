@@ -55,7 +55,7 @@ class Prefix:
 
     @torch.no_grad()
     def eager(self, images: Inputs) -> Tensor:
-        """The network as it is, in evaluation mode, in float32."""
+        """The network as it is, in evaluation mode, in float32: (N, 3, H, W) or tokens to (N, ...)."""
         with evaluating(self.backbone.to(self.device)):
             return self.backbone.below(images, self.boundary).float()
 
@@ -104,7 +104,7 @@ class Prefix:
 
 
 def disagreement(expected: Tensor, found: Tensor) -> float:
-    """The largest distance between two rows, relative to the length of the expected one; inf if it is no number."""
+    """The largest distance between rows (N, ...), relative to the expected one's length; inf if it is no number."""
     a, b = expected.flatten(1).cpu().double(), found.flatten(1).cpu().double()
     distance = ((a - b).norm(dim=1) / a.norm(dim=1).clamp(min=1e-30)).max()
     return float(distance) if bool(torch.isfinite(distance)) else float("inf")

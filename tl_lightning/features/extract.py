@@ -43,7 +43,7 @@ class Extractor:
         self._normalise = data.input.normaliser()
 
     def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
-        """The array of every (split, view). Raises NoRoom if an entry cannot be kept."""
+        """The array (N, ...) of every (split, view). Raises NoRoom if an entry cannot be kept."""
         parts = [RowSet(s, v, self.data.dataset(s, v.transform)) for s, v in wanted]
         for part in parts:  # sizes may differ between training and evaluation, and lengths between splits
             like = (part.view.transform.name, part.dataset.length)

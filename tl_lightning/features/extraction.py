@@ -31,7 +31,7 @@ class RowSet:
     begin: int = 0  # of the first row, in the file
 
     def put(self, index: np.ndarray, rows: np.ndarray) -> None:
-        """The rows of these samples to their places."""
+        """The rows (N, ...) of the samples `index` (N,) to their places."""
         if self.out is None:
             assert self.rows is not None
             self.rows[index] = rows

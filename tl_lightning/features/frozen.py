@@ -111,7 +111,7 @@ def kept_rows(
     device: torch.device,
     reason: str,
 ) -> list[np.ndarray]:
-    """What enters stage `boundary`, for every (split, view): from the cache, else computed and kept.
+    """What enters stage `boundary`, (N, ...) for every (split, view): from the cache, else computed and kept.
 
     In memory, with a warning, where the disk cannot hold it. Raises NoRoom if neither can.
     """

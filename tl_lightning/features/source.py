@@ -76,7 +76,7 @@ class FeatureSource(Protocol):
         """Of every sample of a split, in order."""
 
     def stack(self, samples: Sequence[Any]) -> Inputs:
-        """Samples as one batch."""
+        """Samples as one batch: (N, ...), or (N, T) by name."""
 
     def to_memory_format(self, rows: Tensor) -> Tensor:
         """Kept activations (N, ...) as the network likes them in memory."""

@@ -43,7 +43,7 @@ class Pretraining(L.LightningModule):
         return features
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss; `train/hits` is the share of the systems shown that rank among as many guesses."""
+        """The loss, a scalar; `train/hits` is the share of the systems shown that rank among as many guesses."""
         images, shown = batch
         features = self(images)
         logits, number = self.systems(features), shown.sum(1, keepdim=True)

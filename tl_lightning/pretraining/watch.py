@@ -8,10 +8,10 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from torchvision.utils import make_grid
 
 from tl_lightning.pretraining.data import DrawnImages
+from tl_lightning.reports import writers
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,7 @@ class Watch(Callback):
         """Show the first batch of an epoch."""
         if batch_idx == 0:
             grid = make_grid(batch[0][: self.images], nrow=8)
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("drawn", grid, trainer.current_epoch)
+            writers.add_image(trainer.loggers, "drawn", grid, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the line."""

@@ -78,7 +78,10 @@ class Classification(Task):
         refuse_classes(where, noun, train)
 
     def fitted(self, targets: np.ndarray, sampler: str, class_weights: Any) -> Self:
-        """The task with the frequencies of its classes. Raises UserError for weights that cannot be meant."""
+        """The task with the frequencies of its classes in targets (N,).
+
+        Raises UserError for weights that cannot be meant.
+        """
         if sampler == "balanced" and class_weights == "auto":
             raise UserError(
                 "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"

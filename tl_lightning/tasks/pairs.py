@@ -23,10 +23,10 @@ class Pairs(Metric):
         self.add_state("true", [], dist_reduce_fx="cat")
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
-        """Keep a batch."""
+        """Keep predictions (N, K) and targets (N, K) of a batch."""
         self.predicted.append(predictions.float())
         self.true.append(targets.float())
 
     def compute(self) -> Tensor:
-        """All that was kept."""
+        """(2, N, K): all predictions, and what was true."""
         return torch.stack([dim_zero_cat(self.predicted)[:_MOST], dim_zero_cat(self.true)[:_MOST]])

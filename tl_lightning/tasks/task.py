@@ -86,7 +86,7 @@ class Task:
         """Raise UserError where data.max_per_class has no meaning."""
 
     def sample_weights(self, targets: np.ndarray) -> Tensor:
-        """(N,): how often each training sample is drawn by a balanced sampler."""
+        """(N,): how often a balanced sampler draws each training sample. Raises UserError where that means nothing."""
         raise UserError("data.sampler=balanced is for samples of one class each: leave it out")
 
     def start(self) -> Tensor:
@@ -106,7 +106,7 @@ class Task:
         raise NotImplementedError
 
     def true(self, targets: Tensor) -> Tensor:
-        """Targets as metrics want them."""
+        """Targets (N,) or (N, C) as metrics want them."""
         return targets
 
     def answers(self, predictions: np.ndarray) -> list[Any]:
@@ -142,7 +142,7 @@ class Task:
         return None
 
     def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
-        """Those of the scores that say something."""
+        """Those of the scores (scalars) that say something, given what `overview` has found."""
         return dict(scores)
 
     def rises(self, score: str) -> bool:

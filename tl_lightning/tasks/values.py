@@ -149,7 +149,7 @@ class Regression(Task):
         return Pairs()
 
     def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
-        """All scores; no R2 of a single sample."""
+        """All scores (scalars); no R2 of a single sample."""
         return {k: v for k, v in scores.items() if torch.isfinite(v)}
 
     def rises(self, score: str) -> bool:

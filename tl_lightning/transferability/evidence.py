@@ -102,6 +102,6 @@ def likeness(
 
 
 def together(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """All taps side by side, each image's part of each scaled to unit root mean square."""
+    """All taps (N, D) side by side, each image's part of each scaled to unit root mean square."""
     parts = [np.asarray(r, np.float64) for r in rows.values()]
     return np.concatenate([p / np.sqrt((p**2).mean(1, keepdims=True) + 1e-12) for p in parts], 1)

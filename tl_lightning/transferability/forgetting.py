@@ -18,7 +18,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 
 def shift(before: Tensor, now: Tensor) -> float:
-    """Length of the change against the length of what was there: 0 unchanged, 1 as far as from nothing."""
+    """Length of the change of features (N, D) against their length: 0 unchanged, 1 as far as from nothing."""
     return float((now.double() - before.double()).norm() / before.double().norm().clamp(min=1e-30))
 
 
@@ -34,7 +34,7 @@ def divergence(before: Tensor, now: Tensor) -> float:
 
 
 def distance(before: list[Tensor], now: list[Tensor]) -> float:
-    """Length of the step from one set of parameters to another, against the length of the first."""
+    """Length of the step from one set of parameters (any shape) to another, against the length of the first."""
     moved = torch.stack([(a.double() - b.double()).square().sum() for a, b in zip(now, before, strict=True)]).sum()
     length = torch.stack([b.double().square().sum() for b in before]).sum()
     return float((moved / length.clamp(min=1e-30)).sqrt())

@@ -11,8 +11,8 @@ _CHUNK = 1024  # rows whose neighbours are looked for at once
 def logme(features: np.ndarray, labels: np.ndarray) -> float:
     """Log of the maximum evidence of a linear model per image, averaged over one-hot targets (arXiv:2102.11005).
 
-    The higher the better. The fixed point is that of the authors' code: at most 11 rounds, until alpha / beta changes
-    by less than a thousandth.
+    For features (N, D), labels (N,). The higher the better. The fixed point is that of the authors' code: at most 11
+    rounds, until alpha / beta changes by less than a thousandth.
     """
     f = np.asarray(features, np.float64)
     n, d = f.shape
@@ -42,7 +42,8 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
 def h_score(features: np.ndarray, labels: np.ndarray) -> float:
     """Variance between classes against all variance, tr(cov(f)^-1 cov(E[f|y])): at most classes - 1, 0 if unrelated.
 
-    With the covariance shrunk as Ledoit and Wolf do (arXiv:2110.06893), without which it is wrong for few images.
+    For features (N, D), labels (N,). With the covariance shrunk as Ledoit and Wolf do (arXiv:2110.06893), without which
+    it is wrong for few images.
     """
     from sklearn.covariance import ledoit_wolf  # a second to import, and not needed to train
 
@@ -57,7 +58,7 @@ def h_score(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def nearest_neighbour(features: np.ndarray, labels: np.ndarray) -> float:
-    """How often an image's most similar other image (by cosine) is of its class."""
+    """How often the most similar other of features (N, D), by cosine, has the same of labels (N,)."""
     f = np.asarray(features, np.float32)
     f = f / np.maximum(np.linalg.norm(f, axis=1, keepdims=True), 1e-12)
     right = 0

@@ -8,7 +8,7 @@ import numpy as np
 def leep(source: np.ndarray, labels: np.ndarray) -> float:
     """Log expected empirical prediction (arXiv:2002.12462): mean log P(label) by way of the source's classes.
 
-    At most 0; the higher, the more of the target's classes the source's tell.
+    For probabilities (N, Z) and labels (N,). At most 0; the higher, the more of the target's classes the source's tell.
     """
     theta = np.asarray(source, np.float64)
     joint = np.stack([theta[labels == y].sum(0) for y in range(int(labels.max()) + 1)]) / len(theta)
@@ -18,7 +18,7 @@ def leep(source: np.ndarray, labels: np.ndarray) -> float:
 
 
 def nce(source: np.ndarray, labels: np.ndarray) -> float:
-    """Negative conditional entropy -H(label | most likely source class) in nats (arXiv:1908.08142); at most 0."""
+    """-H(label | likeliest source class) of probabilities (N, Z) and labels (N,), in nats (arXiv:1908.08142)."""
     z = np.asarray(source).argmax(1)
     counts = np.zeros((int(labels.max()) + 1, source.shape[1]))
     np.add.at(counts, (labels, z), 1)
@@ -29,7 +29,7 @@ def nce(source: np.ndarray, labels: np.ndarray) -> float:
 
 
 def entropy(source: np.ndarray) -> float:
-    """How undecided the source's classifier is, as a share of what it could be: 0 certain, 1 all classes alike."""
+    """How undecided probabilities (N, Z) are, as a share of what they could be: 0 certain, 1 all classes alike."""
     p = np.asarray(source, np.float64)
     return float(-(p * np.log(np.maximum(p, 1e-300))).sum(1).mean() / np.log(p.shape[1]))
 

@@ -29,7 +29,7 @@ _TRAIN_SIZES = {
 def find(name: str, weights: str | None) -> tuple[WeightsEnum, Path | None]:
     """The weights entry of torchvision model `name` that `weights` means, and the local file if it is one.
 
-    A file, or None, takes preprocessing from the model's default entry.
+    A file, or None, takes preprocessing from the model's default entry. Raises UserError for any other name.
     """
     entries = get_model_weights(name)
     if weights is None:

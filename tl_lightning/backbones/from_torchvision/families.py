@@ -225,7 +225,10 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(name: str, features: str = "pooled") -> Family:
-    """The family of a torchvision model name; `features` chooses VGG's pooled maps or its fully connected layers."""
+    """The family of a torchvision model name; `features` chooses VGG's pooled maps or its fully connected layers.
+
+    Raises UserError for a network or features that are unknown.
+    """
     if features not in ("pooled", "fc"):
         raise UserError(f"features='{features}' is unknown: use 'pooled' or 'fc'")
     if features == "fc":

@@ -58,9 +58,8 @@ def torchvision(
     quicken(net)
     head = net.get_submodule(family.head)
     feature_dim = family.width or head.in_features
-    for part in family.unused:
-        if getattr(net, part) is not None:
-            setattr(net, part, nn.Identity())
+    for part in (p for p in family.unused if getattr(net, p) is not None):
+        setattr(net, part, nn.Identity())
     has_source_head = False
     if weights is not None:
         state = entries.load(entry, path)

@@ -45,7 +45,7 @@ class Decoded:
         return int(self.starts[-1])
 
     def get(self, index: int) -> np.ndarray | None:
-        """The image in a slot, None if it is empty or, after a warning, if the disk gives back something else."""
+        """The image (H, W, 3) in a slot, None if it is empty or, after a warning, if the disk gives back another."""
         try:
             height, width, checksum = _SHAPE.unpack(self._read("filled", _SHAPE.size * index, _SHAPE.size))
             if not height:
@@ -59,7 +59,7 @@ class Decoded:
         return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
     def put(self, index: int, pixels: np.ndarray) -> None:
-        """Fill a slot. An image that does not fit, or for which the disk has no room, is left out."""
+        """Fill a slot. An image (H, W, 3) that does not fit, or for which the disk has no room, is left out."""
         begin, data = int(self.starts[index]), pixels.tobytes()
         if len(data) > self.starts[index + 1] - begin or max(pixels.shape) > 65535:
             return
