@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def test_no_two_files_of_one_name_and_none_named_like_a_library():
     names = [f.stem for f in files() if f.stem != "__init__"]
     taken = {"data_module", "csv", "statistics", "timm", "torchvision", "transformers", "rich", "hydra"}
     assert [n for n in names if n in taken] == []
+    assert [n for n, times in Counter(names).items() if times > 1] == []
 
 
 def test_files_functions_and_constructors_are_short():

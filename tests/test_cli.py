@@ -10,8 +10,8 @@ import pytest
 
 from tests.commands import QUICK, REPO, refused, tl
 from tl_lightning.cli.main import one_line_errors
-from tl_lightning.cli.words import arguments
 from tl_lightning.config.compose import check_choices
+from tl_lightning.config.words import arguments
 
 
 def test_asking_for_the_configuration_imports_no_torch(tmp_path):

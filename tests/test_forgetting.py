@@ -17,7 +17,7 @@ from tl_lightning.features.frozen import Frozen, Options
 from tl_lightning.jobs.train import train
 from tl_lightning.strategies import FinetuneAll, FinetuneTop
 from tl_lightning.strategies.plan import Facts
-from tl_lightning.transferability import forgetting
+from tl_lightning.transferability import similarity
 
 FACTS = Facts(pretrained=True, small_rates=True, outputs=2, train_samples=20)
 
@@ -55,17 +55,17 @@ def by_hand(network, start, data):
 def test_the_meter_reads_what_the_networks_say(strategy, photos, tmp_path):
     module, start, data, found = fit(photos, tmp_path, strategy, 1e-2)
     pairs, logits = by_hand(module.backbone, start, data)
-    assert found["forgetting/agreement"] == pytest.approx(forgetting.agreement(*logits))
-    assert found["forgetting/kl"] == pytest.approx(forgetting.divergence(*logits), rel=1e-3)
+    assert found["forgetting/agreement"] == pytest.approx(similarity.agreement(*logits))
+    assert found["forgetting/kl"] == pytest.approx(similarity.divergence(*logits), rel=1e-3)
     for i, name in enumerate(STAGES):
         if not module.plan.learns_ever(name):
             assert f"forgetting/cka/{name}" not in found
             assert found[f"forgetting/distance/{name}"] == 0
             continue
         assert found[f"forgetting/cka/{name}"] == pytest.approx(
-            forgetting.linear_cka(pairs[0][i], pairs[1][i]), rel=1e-3
+            similarity.linear_cka(pairs[0][i], pairs[1][i]), rel=1e-3
         )
-        assert found[f"forgetting/shift/{name}"] == pytest.approx(forgetting.shift(pairs[0][i], pairs[1][i]), rel=1e-3)
+        assert found[f"forgetting/shift/{name}"] == pytest.approx(similarity.shift(pairs[0][i], pairs[1][i]), rel=1e-3)
         moved = [getattr(b.net, name)[0].weight for b in (start, module.backbone)]
         assert (moved[0] != moved[1]).any()
         assert found[f"forgetting/distance/{name}"] > 0

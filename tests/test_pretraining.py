@@ -22,7 +22,7 @@ from tl_lightning.backbones.norms import recalibrate
 from tl_lightning.callbacks.checkpoints import LastCheckpoint
 from tl_lightning.jobs.pretrain import write
 from tl_lightning.pretraining.data import DrawnImages
-from tl_lightning.pretraining.module import INPUT, Pretraining, level
+from tl_lightning.pretraining.pretraining_module import INPUT, Pretraining, level
 
 
 class Stop(Callback):

@@ -14,7 +14,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from tl_lightning.errors import UserError
-from tl_lightning.transferability import evidence, forgetting, ridge, scores, source
+from tl_lightning.transferability import evidence, relatedness, ridge, scores, similarity
 from tl_lightning.transferability.drift import symmetric_kl
 
 
@@ -114,23 +114,23 @@ def test_leep_by_hand():
     total = 0.0
     for theta, y in zip(THETA, LABELS, strict=True):
         total += math.log(sum(conditional[y, z] * theta[z] for z in range(3)))
-    assert source.leep(THETA, LABELS) == pytest.approx(total / 4)
-    assert source.leep(np.eye(2)[LABELS], LABELS) == 0  # the source's classes are the target's
+    assert relatedness.leep(THETA, LABELS) == pytest.approx(total / 4)
+    assert relatedness.leep(np.eye(2)[LABELS], LABELS) == 0  # the source's classes are the target's
 
 
 def test_nce_by_hand():
     # source classes 0, 0, 2, 1: each tells the label for certain
-    assert source.nce(THETA, LABELS) == 0
+    assert relatedness.nce(THETA, LABELS) == 0
     # one source class for everything tells nothing: -H(Y)
-    assert source.nce(np.tile([0.9, 0.1], (4, 1)), LABELS) == pytest.approx(-math.log(2))
+    assert relatedness.nce(np.tile([0.9, 0.1], (4, 1)), LABELS) == pytest.approx(-math.log(2))
     mixed = np.eye(2)[[0, 0, 0, 1]]  # P(z=0)=3/4 with labels 0, 0, 1; z=1 with label 1
-    assert source.nce(mixed, LABELS) == pytest.approx(0.75 * (2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)))
+    assert relatedness.nce(mixed, LABELS) == pytest.approx(0.75 * (2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)))
 
 
 def test_entropy_and_relationship():
-    assert source.entropy(np.full((5, 4), 0.25)) == pytest.approx(1)
-    assert source.entropy(np.eye(4)) == 0
-    found = source.relationship(THETA, LABELS, 3)
+    assert relatedness.entropy(np.full((5, 4), 0.25)) == pytest.approx(1)
+    assert relatedness.entropy(np.eye(4)) == 0
+    found = relatedness.relationship(THETA, LABELS, 3)
     np.testing.assert_allclose(found, [[0.65, 0.25, 0.1], [0.15, 0.3, 0.55], [1 / 3] * 3])
 
 
@@ -149,17 +149,17 @@ def test_forgetting_measures():
     torch.manual_seed(0)
     x = torch.randn(40, 6)
     q, _ = torch.linalg.qr(torch.randn(6, 6))
-    assert forgetting.linear_cka(x, x @ q * 3 + 5) == pytest.approx(1, abs=1e-6)
+    assert similarity.linear_cka(x, x @ q * 3 + 5) == pytest.approx(1, abs=1e-6)
     y = torch.randn(40, 9)
     a, b = x - x.mean(0), y - y.mean(0)
     expected = (b.T @ a).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())
-    assert forgetting.linear_cka(x, y) == pytest.approx(float(expected), rel=1e-5)
-    assert forgetting.shift(x, x) == 0
-    assert forgetting.shift(x, 3 * x) == pytest.approx(2)
-    assert forgetting.agreement(torch.eye(4), torch.eye(4)[[0, 1, 3, 2]]) == 0.5
+    assert similarity.linear_cka(x, y) == pytest.approx(float(expected), rel=1e-5)
+    assert similarity.shift(x, x) == 0
+    assert similarity.shift(x, 3 * x) == pytest.approx(2)
+    assert similarity.agreement(torch.eye(4), torch.eye(4)[[0, 1, 3, 2]]) == 0.5
     expected = F.kl_div(y.log_softmax(1), (2 * y).softmax(1), reduction="batchmean")
-    assert forgetting.divergence(2 * y, y) == pytest.approx(float(expected), rel=1e-5)
-    assert forgetting.distance([torch.ones(4)], [torch.ones(4) * 1.5]) == pytest.approx(0.5)
+    assert similarity.divergence(2 * y, y) == pytest.approx(float(expected), rel=1e-5)
+    assert similarity.distance([torch.ones(4)], [torch.ones(4) * 1.5]) == pytest.approx(0.5)
 
 
 def test_likeness_names_the_source_classes():

@@ -3,7 +3,7 @@
 import csv
 
 from tests.zoo import WORDS
-from tl_lightning.data.options import grouped
+from tl_lightning.data.loader_options import grouped
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.texts import text_table
 from tl_lightning.data.texts.text_table import Columns

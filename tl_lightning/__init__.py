@@ -17,5 +17,5 @@ compat.install()
 
 __getattr__ = lazy.exports(
     __name__,
-    {"UserError": "errors", "advise": "api", "load": "api", "train": "api"},
+    {"UserError": "errors", "advise": "api", "backbones": "", "load": "run", "strategies": "", "train": "api"},
 )

@@ -83,6 +83,7 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
     L.seed_everything(settings.seed, workers=True, verbose=False)
     backbone: Backbone = made(settings, "backbone")
     data: LabelledData = made(settings, "data", backbone.input, made(settings, "task"))
+    _refuse_parts(backbone, data)
     cuda = settings.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     facts = Facts(
@@ -96,6 +97,22 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
         attempt=partial(attempt, data) if attempt else None,
     )
     return backbone, data, facts
+
+
+def _refuse_parts(backbone: Any, data: Any) -> None:
+    """Raise UserError for a backbone or data that are none, or that do not belong together."""
+    if not isinstance(backbone, Backbone):
+        raise UserError(f"backbone: {_short(backbone)} is no Backbone: tl_lightning.backbones.from_module makes one")
+    if not isinstance(data, LabelledData):
+        raise UserError(f"data: {_short(data)} is no LabelledData; data from Python are given again in every call")
+    if data.input != backbone.input:
+        raise UserError(
+            f"data: they are made for {data.input}, the backbone takes {backbone.input}: make them with backbone.input"
+        )
+
+
+def _short(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:60]!r}"
 
 
 def feature_options(settings: Settings) -> Options:

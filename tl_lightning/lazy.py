@@ -8,11 +8,13 @@ from typing import Any
 
 
 def exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` for names by the module (below `package`) in which each is defined."""
+    """A module's `__getattr__` for names by the module (below `package`) in which each is defined; "" is a room."""
 
     def getattribute(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        if not names[name]:
+            return import_module(f"{package}.{name}")
         return getattr(import_module(f"{package}.{names[name]}"), name)
 
     return getattribute

@@ -63,6 +63,7 @@ class TransferModule(L.LightningModule):
         self._optimizer: Optimizer | None = None
         self._loss_sum: Tensor | None = None
         self._members: Members | None = None
+        self.overviews: dict[str, Tensor] = {}  # by split, of its last report
 
     @property
     def members(self) -> Members:
@@ -157,7 +158,10 @@ class TransferModule(L.LightningModule):
 
     def _report(self, split: str) -> None:
         scores, overview = self.meters(split)
-        values = self.task.reported(scores.compute(), None if overview is None else overview.compute())
+        seen = None if overview is None else overview.compute()
+        if seen is not None:
+            self.overviews[split] = seen.cpu()
+        values = self.task.reported(scores.compute(), seen)
         self.log_dict(values, sync_dist=True)  # equal on all ranks already; Lightning asks to be told
         for meter in self.meters(split):
             if meter is not None:

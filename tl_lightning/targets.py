@@ -85,6 +85,13 @@ def public_names() -> list[str]:
     return sorted(f"tl_lightning.{room}.{name}" for room, listed in PUBLIC.items() for name in listed)
 
 
+def name_of(kind: type) -> str:
+    """The public name of a class of this package; that of any other is where it is defined."""
+    room = kind.__module__.split(".")[1] if kind.__module__.startswith("tl_lightning.") else ""
+    public = kind.__qualname__ in PUBLIC.get(room, ())
+    return f"tl_lightning.{room}.{kind.__qualname__}" if public else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def plugins(group: str) -> dict[str, str]:
     """Options that installed packages add to a group, by name: the dotted name of what each builds."""
     return {e.name: e.value.replace(":", ".") for e in entry_points(group=f"tl_lightning.{group}")}

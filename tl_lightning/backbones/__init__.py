@@ -11,8 +11,9 @@ __all__ = ["Backbone", "Library", "Source", "Stage", "from_module", "timm", "tor
 __getattr__ = lazy.exports(
     __name__,
     {
-        **dict.fromkeys(("Backbone", "Library", "Source", "Stage"), "backbone"),
-        "from_module": "from_module",
+        **dict.fromkeys(("Backbone", "Stage"), "backbone"),
+        **dict.fromkeys(("Library", "Source"), "library"),
+        "from_module": "from_any_module",
         "timm": "from_timm",
         "torchvision": "from_torchvision.networks",
         "transformers": "from_transformers",

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Library, Observer, RunStages, Source, Stage, evaluating, run_one
+from tl_lightning.backbones.backbone import Backbone, Stage, evaluating, run_one
 from tl_lightning.backbones.folding import holds
+from tl_lightning.backbones.library import Library, RunStages, Source
+from tl_lightning.backbones.stretches import stretches
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.inputs import ImageInput
 
@@ -143,12 +145,11 @@ def _stages(net: Any, image: ImageInput) -> tuple[list[Stage], RunStages, int]:
         width = net(blank).shape[1]
     order = calls.order
     after = [order[order.index(e) + 1] for e in ends[:-1]]
-    starts = sorted((s for s in {*siblings, *after} if _begins(calls, s)), key=order.index)
+    starts = sorted((s for s in {*siblings, *after} if replay.begins(calls, s)), key=order.index)
     prefixes = replay.owners(net, order, starts)
     if len(prefixes) < 2:
         raise UserError("its parts pass more than one tensor")
-    outputs = {n: replay.mapped(calls.outputs[n], Tensor.detach) for n in dict.fromkeys(order)}
-    run_stages = _run_stages(order, outputs, [None, *starts, None], image.eval_size)
+    run_stages = stretches(calls, starts, blank, "forward_features")
     names = ["stem", *(f"stage{i}" for i in range(1, len(prefixes)))]
     stages = [
         Stage(n, owned, partial(run_one, run_stages, i))
@@ -169,39 +170,6 @@ def _ends(net: Any) -> list[str]:
     if len(ends) > _MOST_STAGES:
         ends = [ends[len(ends) * q // 4 - 1] for q in (1, 2, 3, 4)]
     return ends
-
-
-def _begins(calls: replay.Calls, name: str) -> bool:
-    """Whether one tensor enters there, once, and beside it nothing that is learned."""
-    if calls.order.count(name) != 1 or calls.order.index(name) == 0:
-        return False
-    first, *rest = calls.inputs[name] or (None,)
-    return isinstance(first, Tensor) and not any(t.requires_grad for t in replay.tensors(rest))
-
-
-def _run_stages(order: Sequence[str], outputs: dict[str, Any], bounds: Sequence[str | None], size: int) -> RunStages:
-    placed: dict[tuple[torch.device, torch.dtype], dict[str, Any]] = {}  # what skipped modules give, where it is needed
-
-    def run(net: Any, x: Tensor, start: int, stop: int, observe: Observer | None = None) -> Tensor:
-        enter, leave = bounds[start], bounds[stop]
-        shown = {str(bounds[i + 1]): partial(observe, i) for i in range(start, stop - 1)} if observe else {}
-        if enter is None:
-            found: Tensor = replay.stretch(net, lambda: net.forward_features(x), {}, None, leave, shown)
-            return found
-
-        def like(tensor: Tensor) -> Tensor:
-            return tensor.to(x.device, x.dtype if tensor.is_floating_point() else None)
-
-        known = placed.setdefault((x.device, x.dtype), {})
-        for name in order[: order.index(enter)]:
-            if name not in known:
-                known[name] = replay.mapped(outputs[name], like)
-        skipped = {name: known[name] for name in order[: order.index(enter)]}
-        blank = x.new_zeros(1, 3, size, size)
-        found = replay.stretch(net, lambda: net.forward_features(blank), skipped, (enter, x), leave, shown)
-        return found
-
-    return run
 
 
 def _pooling(net: Any) -> Callable[[Tensor], Tensor]:

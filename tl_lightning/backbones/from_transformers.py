@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tl_lightning import checks
 from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Library, Observer, RunStages, Source, Stage, evaluating, run_one
+from tl_lightning.backbones.backbone import Backbone, Stage, evaluating, run_one
+from tl_lightning.backbones.library import Library, Observer, RunStages, Source
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TOKENS, TextInput
 

@@ -138,6 +138,14 @@ class Calls:
             hook.remove()
 
 
+def begins(calls: Calls, name: str) -> bool:
+    """Whether one tensor enters there, once, and beside it nothing that is learned."""
+    if calls.order.count(name) != 1 or calls.order.index(name) == 0:
+        return False
+    first, *rest = calls.inputs[name] or (None,)
+    return isinstance(first, Tensor) and not any(t.requires_grad for t in tensors(rest))
+
+
 def tensors(value: Any) -> Iterator[Tensor]:
     """The tensors, of any shape, in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):

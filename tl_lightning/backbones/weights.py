@@ -66,7 +66,7 @@ def fit(net: nn.Module, state: dict[str, Tensor], heads: Sequence[str], unused: 
     """Load `state` into `net`; True if the classifier under `heads` came along.
 
     Keys under `unused` prefixes belong to parts that the backbone leaves out. A classifier of another size is
-    dropped with one line; for anything else that is missing, unexpected or misshapen UserError is raised, which lists it.
+    dropped with one line. Raises UserError, which lists them, for keys otherwise missing, unexpected or misshapen.
     """
     want = net.state_dict()
     state = {k: v for k, v in state.items() if not _under(k, unused)}

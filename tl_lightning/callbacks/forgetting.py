@@ -20,7 +20,7 @@ from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import with_statistics
 from tl_lightning.batch import Batch, Inputs, first_tensor, map_tensors
 from tl_lightning.learner import Learner, learner
-from tl_lightning.transferability import forgetting
+from tl_lightning.transferability import similarity
 from tl_lightning.transferability.drift import symmetric_kl
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,10 @@ class Forgetting(Callback):
         before, now = ({i: torch.cat(rows) for i, rows in kept.items()} for kept in (self._before, self._now))
         for i, (old, new) in enumerate(zip(source.stages, module.backbone.stages, strict=True)):
             if i in now:
-                values[f"cka/{old.name}"] = forgetting.linear_cka(before[i], now[i])
-                values[f"shift/{old.name}"] = forgetting.shift(before[i], now[i])
+                values[f"cka/{old.name}"] = similarity.linear_cka(before[i], now[i])
+                values[f"shift/{old.name}"] = similarity.shift(before[i], now[i])
             start = [p.cpu() for _, p in source.stage_parameters(old)]
-            values[f"distance/{old.name}"] = forgetting.distance(
+            values[f"distance/{old.name}"] = similarity.distance(
                 start, [p.cpu() for _, p in module.backbone.stage_parameters(new)]
             )
             pairs = zip(with_statistics(source.stage_modules(old)),
@@ -133,7 +133,7 @@ class Forgetting(Callback):
             head: nn.Module = source.source_head.to(now[last].device)
             head.eval()
             logits = head(before[last]), head(now[last])
-            values["agreement"], values["kl"] = forgetting.agreement(*logits), forgetting.divergence(*logits)
+            values["agreement"], values["kl"] = similarity.agreement(*logits), similarity.divergence(*logits)
         return values
 
 

@@ -20,10 +20,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tl_lightning import machine
-from tl_lightning.cli.explain import CAUGHT, explain
-from tl_lightning.cli.words import arguments, check_resume
 from tl_lightning.config.compose import check_choices, plain, register
+from tl_lightning.config.explain import CAUGHT, explain
+from tl_lightning.config.words import arguments
+from tl_lightning.errors import UserError
 from tl_lightning.options import conf_dir
+from tl_lightning.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -112,3 +114,12 @@ def one_line_errors(debug: bool = False, folder: Path | None = None) -> Iterator
         if folder is not None and {p.name for p in folder.iterdir()} <= {".hydra", "train.log", "pretrain.log"}:
             shutil.rmtree(folder)  # nothing of its own is there
         sys.exit(1)
+
+
+def check_resume(argv: Sequence[str]) -> None:
+    """Raise UserError before Hydra makes a folder of a misspelt name."""
+    for word in argv:
+        if word.startswith("resume=") and word not in ("resume=null", "resume="):
+            run = RunFolder(Path(word.partition("=")[2].strip("'\"")).expanduser())
+            if not run.config_file.is_file():
+                raise UserError(f"resume={run.path} cannot be resumed: {run.config_file.name} is missing there")

@@ -9,9 +9,9 @@ from typing import Any
 
 from tl_lightning import machine
 from tl_lightning.cli.main import one_line_errors
-from tl_lightning.cli.words import arguments
 from tl_lightning.config.compose import check_choices, composed
 from tl_lightning.config.settings import Settings, settings_of
+from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError, nearest
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl_lightning.batch import Batch, Inputs
-from tl_lightning.data.options import Loading
+from tl_lightning.data.loader_options import Loading
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochSampler, EvalBatches
 from tl_lightning.errors import UserError

@@ -42,6 +42,29 @@ class Table:
         return [row[index] for row in self.rows]
 
 
+def of_frame(frame: Any) -> Table:
+    """The table that a pandas.DataFrame holds. Raises UserError for one without rows, or with two equal columns."""
+    columns, cells = tuple(map(str, frame.columns)), frame.astype(object).where(frame.notna(), None)
+    rows = [list(row) for row in cells.itertuples(index=False, name=None)]
+    lists = frozenset(c for i, c in enumerate(columns) if any(isinstance(row[i], list) for row in rows))
+    table = Table(Path("DataFrame"), columns, [[_cell(value) for value in row] for row in rows], lists)
+    _refuse(table, "the DataFrame")
+    return table
+
+
+def is_frame(source: Any) -> bool:
+    """Whether it is a pandas.DataFrame, or one that has the same methods; pandas need not be installed."""
+    return all(hasattr(source, name) for name in ("columns", "itertuples", "notna"))
+
+
+def _refuse(table: Table, what: str) -> None:
+    """Raise UserError for a table without rows, or with two columns of one name."""
+    if not table.rows:
+        raise UserError(f"{what} has a first line and nothing below it")
+    if doubled := [c for i, c in enumerate(table.columns) if c in table.columns[:i]]:
+        raise UserError(f"{what} has two columns '{doubled[0]}': rename one")
+
+
 def read(path: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -> Table:
     """A file's table. `delimiter` None: of comma, tab, semicolon and bar the one that gives the `wanted` columns.
 
@@ -59,10 +82,7 @@ def read(path: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -
         table = _json_lines(path)
     else:
         table = _separated(path, delimiter, wanted)
-    if not table.rows:
-        raise UserError(f"data.file={path} has a first line and nothing below it")
-    if doubled := [c for i, c in enumerate(table.columns) if c in table.columns[:i]]:
-        raise UserError(f"data.file={path} has two columns '{doubled[0]}': rename one")
+    _refuse(table, f"data.file={path}")
     return table
 
 

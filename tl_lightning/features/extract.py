@@ -20,7 +20,7 @@ from tl_lightning.features import digests
 from tl_lightning.features.bar import bar
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
 from tl_lightning.features.extraction import RowSet, Views, by_view, fitted
-from tl_lightning.features.source import FeatureSource
+from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.views import View
 from tl_lightning.machine import RAM_SHARE, free_memory
 from tl_lightning.store import Entry, NoRoom, Store, human

@@ -16,8 +16,8 @@ from tl_lightning.backbones.backbone import Backbone, evaluating
 from tl_lightning.backbones.norms import with_statistics
 from tl_lightning.backbones.taps import read_all_stages
 from tl_lightning.batch import map_tensors
+from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.frozen import Options, kept_rows
-from tl_lightning.features.source import FeatureSource
 from tl_lightning.features.views import View
 from tl_lightning.transferability import evidence
 from tl_lightning.transferability.drift import symmetric_kl

@@ -17,8 +17,8 @@ from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import CHOICES, Prefix
 from tl_lightning.features.extract import Extractor
+from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.rows import FeatureDataModule
-from tl_lightning.features.source import FeatureSource
 from tl_lightning.features.views import View, choose
 from tl_lightning.store import NoRoom, Store, human
 from tl_lightning.strategies.plan import Plan

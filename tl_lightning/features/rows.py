@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tl_lightning.batch import Batch
 from tl_lightning.data.datamodule import Preview
 from tl_lightning.data.sampling import Key
-from tl_lightning.features.source import FeatureSource
+from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.views import Choice
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tl_lightning.data.sampling import drawing
 from tl_lightning.errors import UserError
-from tl_lightning.features.source import FeatureSource
+from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.strategies.plan import Plan
 
 

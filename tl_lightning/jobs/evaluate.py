@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import recalibrate
 from tl_lightning.batch import Batch, Inputs
 from tl_lightning.build import made
@@ -74,13 +73,21 @@ class Judge:
             yield self.data.input.normalise(self.data.stack([dataset[int(i), 0][0] for i in part]))
 
 
-def judge(run: Path, allow: Sequence[str] = (), backbone: Backbone | None = None) -> Judge:
-    """The model and the data of a finished run. Raises UserError if there is no such run, or its data are gone."""
+def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, given: LabelledData | None = None) -> Judge:
+    """The model and the data of a finished run, those data that were `given` as an object.
+
+    Raises UserError if there is no such run, or its data are gone.
+    """
     folder = RunFolder(run)
-    model = load_model(run, allow, backbone)
+    model = model or load_model(run, allow)
     settings = settings_of(folder.config(), tuple(allow))
+    if given is not None:
+        return Judge(model, given, settings)
     if not isinstance(settings.data, dict):
-        raise UserError(f"{run} was trained on data from Python ({settings.data}), which no file describes")
+        raise UserError(
+            f"{run} was trained on data that were given as an object, which no file describes: evaluate it where it "
+            "was trained"
+        )
     settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
     data = made(settings, "data", model.backbone.input, made(settings, "task"))
     return Judge(model, data, settings)

@@ -13,7 +13,7 @@ import torch
 from tl_lightning.runs.model import Model
 
 # By what a sample is: the module whose `read(source, input)` gives (name, sample) of everything in it, and `stack`.
-_READERS = {"images": "tl_lightning.data.images.reading", "texts": "tl_lightning.data.texts.reading"}
+_READERS = {"images": "tl_lightning.data.images.image_reading", "texts": "tl_lightning.data.texts.text_reading"}
 _BATCH = 32
 
 
@@ -36,9 +36,9 @@ class Predictions:
         return iter(zip(self.sources, self.answers, self.probabilities, strict=True))
 
     def _repr_html_(self) -> str:
-        from tl_lightning.reports.html import predictions_html
+        from tl_lightning.reports.html import predictions_table
 
-        return predictions_html(self)
+        return predictions_table(self.sources, self.answers, self.probabilities.max(1).tolist())
 
 
 @torch.no_grad()

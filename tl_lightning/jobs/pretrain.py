@@ -25,7 +25,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import following
 from tl_lightning.pretraining.data import DrawnImages
-from tl_lightning.pretraining.module import INPUT, Pretraining, level
+from tl_lightning.pretraining.pretraining_module import INPUT, Pretraining, level
 from tl_lightning.pretraining.watch import Watch
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.resume import take_over

@@ -27,8 +27,8 @@ from tl_lightning.jobs.processes import following
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.resume import resumed
+from tl_lightning.transferability.relatedness import relationship
 from tl_lightning.transferability.ridge import PENALTIES
-from tl_lightning.transferability.source import relationship
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
     if setup.trainer.is_global_zero:
         _write_model(folder, settings, setup)
         folder.write_json(folder.metrics_file, metrics)
+        folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
         announce.log_hparams(settings, setup, metrics, label)
         announce.conclude(folder, setup.module.task, metrics)
     return metrics
@@ -110,6 +111,7 @@ def _write_model(folder: RunFolder, settings: Settings, setup: Setup) -> None:
         "classes": list(module.task.outputs),
         "preprocessing": module.backbone.input.facts(),
         "features": module.backbone.feature_dim,
+        "stages": module.backbone.stage_names,
         "head": _without_objects(settings.head),
         "strategy": model.described(setup.strategy),
     }

@@ -2,4 +2,4 @@
 
 from tl_lightning import lazy
 
-__getattr__ = lazy.exports(__name__, {"DrawnImages": "data", "Pretraining": "module"})
+__getattr__ = lazy.exports(__name__, {"DrawnImages": "data", "Pretraining": "pretraining_module"})

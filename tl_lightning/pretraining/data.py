@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader
 
+from tl_lightning import checks
 from tl_lightning.errors import UserError
 from tl_lightning.pretraining import fractals, noise
 from tl_lightning.pretraining.scenes import Stream
 
 
-class DrawnImages(L.LightningDataModule):
-    """`views` new images an epoch, of `systems` systems over `materials` materials.
+@dataclass(frozen=True)
+class Curriculum:
+    """How images change over a run.
 
     The last `late` share of the epochs is in `sizes[1]` pixels, the rest in `sizes[0]`. Difficulty rises from 0 to 1
-    between the shares `ramp` of the epochs.
+    between the shares `ramp` of the epochs. Raises UserError for a share that is none.
+    """
+
+    sizes: tuple[int, int] = (64, 96)
+    late: float = 0.3
+    ramp: tuple[float, float] = (0.1, 0.7)
+
+    def __post_init__(self) -> None:
+        checks.number("data.late", self.late, 0, 1)
+
+
+class DrawnImages(L.LightningDataModule):
+    """`views` new images an epoch, of `systems` systems over `materials` materials, as a `curriculum` has it.
+
     What an epoch draws depends on the seed, the epoch, the rank and the worker alone, so that a run that was stopped
     goes on with the images that it would have seen.
     """
@@ -29,27 +45,23 @@ class DrawnImages(L.LightningDataModule):
         batch_size: int,
         *,
         seed: int,
-        sizes: tuple[int, int] = (64, 96),
-        late: float = 0.3,
-        ramp: tuple[float, float] = (0.1, 0.7),
         workers: int = 0,
+        **curriculum: Any,
     ) -> None:
         super().__init__()
-        if not 0 <= late <= 1:
-            raise UserError(f"data.late={late} must be a share of the run, from 0 to 1")
+        self.curriculum = Curriculum(**curriculum)
         if views < batch_size:
             raise UserError(f"data.views={views} an epoch must be at least data.batch_size={batch_size}")
         self.systems, self.materials = fractals.sample(systems, seed), noise.sample(materials, seed)
         self.views, self.batch_size, self.seed, self.workers = views, batch_size, seed, workers
-        self.sizes, self.late, self.ramp = sizes, late, ramp
 
     def size(self, epoch: int, epochs: int) -> int:
         """Pixels of an epoch's images."""
-        return self.sizes[epoch >= round((1 - self.late) * epochs)]
+        return self.curriculum.sizes[epoch >= round((1 - self.curriculum.late) * epochs)]
 
     def difficulty(self, epoch: int, epochs: int) -> float:
         """How difficult an epoch's scenes are."""
-        start, end = (share * epochs for share in self.ramp)
+        start, end = (share * epochs for share in self.curriculum.ramp)
         return min(1.0, max(0.0, (epoch - start) / max(end - start, 1e-9)))
 
     def stream(self, epoch: int, epochs: int, views: int, rank: int) -> Stream:

@@ -70,6 +70,11 @@ class RunFolder:
         return self.path / "backbone"
 
     @property
+    def overview_file(self) -> Path:
+        """What the task's picture is drawn of, by split: of classes, counts."""
+        return self.path / "overview.json"
+
+    @property
     def advice_file(self) -> Path:
         """What an advised strategy rests on."""
         return self.path / "advice.json"
@@ -109,6 +114,12 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """The contents of metrics.json. Raises UserError if it is missing or damaged."""
         return self._read(self.metrics_file, json.loads, json.JSONDecodeError, versioned=False)
+
+    def overviews(self) -> dict[str, Any]:
+        """The contents of overview.json; nothing if there is no such file. Raises UserError if it is damaged."""
+        if not self.overview_file.is_file():
+            return {}
+        return self._read(self.overview_file, json.loads, json.JSONDecodeError, versioned=False)
 
     def history(self) -> list[dict[str, str]]:
         """The rows of metrics.csv; none if there is no such file."""

@@ -86,10 +86,7 @@ def load_state(state: Mapping[str, Tensor], net: nn.Module, head: nn.Module) -> 
 
 def described(strategy: Strategy) -> dict[str, Any]:
     """A strategy as a configuration would write it."""
-    kind = type(strategy)
-    ours = kind.__module__.startswith("tl_lightning.")
-    name = f"tl_lightning.strategies.{kind.__qualname__}" if ours else f"{kind.__module__}.{kind.__qualname__}"
-    return {"_target_": name, **asdict(strategy)}
+    return {"_target_": targets.name_of(type(strategy)), **asdict(strategy)}
 
 
 def load_model(run: str | Path, allow: Sequence[str] = (), backbone: Backbone | None = None, head: Any = None) -> Model:
@@ -112,7 +109,7 @@ def load_model(run: str | Path, allow: Sequence[str] = (), backbone: Backbone | 
     low_rank.merge(network.net)
     task: Task = targets.build(facts["task"], allow)
     make = head or targets.build(_refuse_objects(facts["head"], "head", folder), allow)
-    made: nn.Module = make(network.feature_dim, task.start())
+    made: nn.Module = make if isinstance(make, nn.Module) else make(network.feature_dim, task.start())
     load_state(state, network.net, made)
     return Model(nn.Sequential(network, made).eval(), task, facts)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tl_lightning.errors import UserError
+from tl_lightning.targets import name_of
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -32,6 +33,9 @@ class Labels:
     names: bool = False
     separator: str = ""
     columns: tuple[str, ...] = ("label",)
+
+
+MakeTask = Callable[[Labels], tuple["Task", list[str]]]  # the task for labels, and the labels as it reads them
 
 
 @dataclass(frozen=True)
@@ -151,4 +155,4 @@ class Task:
 
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it, as it is built again."""
-        return {"_target_": f"tl_lightning.tasks.{type(self).__name__}", "outputs": list(self.outputs)}
+        return {"_target_": name_of(type(self)), "outputs": list(self.outputs)}

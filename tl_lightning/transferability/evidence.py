@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tl_lightning.transferability import ridge, scores, source
+from tl_lightning.transferability import relatedness, ridge, scores
 
 ALL = "all"  # the tap of all stages together
 
@@ -35,7 +35,7 @@ class Tap:
 
 @dataclass(frozen=True)
 class Likeness:
-    """What the source's classifier makes of the target: scores of source.py, and each class's likest source classes."""
+    """What the source's classifier makes of the target: LEEP, NCE, entropy, and each class's likest source classes."""
 
     leep: float
     nce: float
@@ -90,14 +90,17 @@ def likeness(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], source_classes: Sequence[str], top: int = 3
 ) -> Likeness:
     """The facts that the source's probabilities (N, Z) tell."""
-    related = source.relationship(probabilities, labels, len(classes))
+    related = relatedness.relationship(probabilities, labels, len(classes))
     names = list(source_classes) or [str(z) for z in range(related.shape[1])]
     similar = {
         name: tuple((names[z], float(row[z])) for z in np.argsort(-row)[:top])
         for name, row in zip(classes, related, strict=True)
     }
     return Likeness(
-        source.leep(probabilities, labels), source.nce(probabilities, labels), source.entropy(probabilities), similar
+        relatedness.leep(probabilities, labels),
+        relatedness.nce(probabilities, labels),
+        relatedness.entropy(probabilities),
+        similar,
     )
 
 

@@ -10,10 +10,11 @@ from torchvision.models import WeightsEnum, get_model
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from tl_lightning.backbones import weights as pretrained
-from tl_lightning.backbones.backbone import Backbone, Source
+from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.from_torchvision import entries, formula
 from tl_lightning.backbones.from_torchvision.depthwise import quicken
 from tl_lightning.backbones.from_torchvision.families import Family, family_of
+from tl_lightning.backbones.library import Source
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 

@@ -20,13 +20,15 @@ from tl_lightning.data.datamodule import LabelledData, Preview, Variation
 from tl_lightning.data.file_memo import remembered, stamp
 from tl_lightning.data.images import decoded, transforms
 from tl_lightning.data.images import image_folder as folders
-from tl_lightning.data.images.image_folder import ImageFolder
+from tl_lightning.data.images import image_table as tables
 from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
-from tl_lightning.data.options import Loading, grouped
+from tl_lightning.data.loader_options import Loading, grouped
+from tl_lightning.data.samples import Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 from tl_lightning.tasks.inferred import infer
+from tl_lightning.tasks.task import MakeTask
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class ImageDataModule(LabelledData):
 
     def __init__(
         self,
-        samples: ImageFolder,
+        samples: Samples,
         input: ImageInput,
         augment: transforms.ImageAugmentation,
         loading: Loading | None = None,
@@ -178,26 +180,53 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def image_folder(
-    input: ImageInput,
-    task: folders.MakeTask = infer,
-    *,
-    root: str,
+@dataclass(frozen=True)
+class ImageOptions:
+    """What images may be told, wherever they come from."""
+
+    augment: transforms.ImageAugmentation
+    on_error: str
+    division: SplitOptions
+    loading: Loading
+    decoding: Decoding
+
+
+def image_options(
+    input: Any,
     augment: transforms.ImageAugmentation | None = None,
     flip: bool = True,
     on_error: str = "skip",
     **options: Any,
-) -> ImageDataModule:
-    """A folder of images in batches: found and divided by SplitOptions, loaded by Loading and Decoding.
+) -> ImageOptions:
+    """Options in the groups that they belong to: SplitOptions, Loading, Decoding.
 
-    `flip` False: a mirror image would be another class, so `augment` makes none. Raises UserError for anything that
-    cannot be trained on, TypeError for an unknown option.
+    `flip` False: a mirror image would be another class, so `augment` makes none. Raises UserError for a backbone that
+    takes no images, TypeError for an unknown option.
     """
     if not isinstance(input, ImageInput):
         raise UserError("the backbone reads texts, and the data are images: take data=text_csv, or an image backbone")
     checks.boolean("data.flip", flip)
-    division, loading, decoding = grouped(options, SplitOptions, Loading, Decoding)
     augment = augment or transforms.ImageAugmentation()
-    augment = augment if flip else replace(augment, flip=0.0)
-    samples = folders.read(root, task, division, on_error=on_error)
-    return ImageDataModule(samples, input, augment, loading, decoding)
+    return ImageOptions(
+        augment if flip else replace(augment, flip=0.0), on_error, *grouped(options, SplitOptions, Loading, Decoding)
+    )
+
+
+def image_folder(input: ImageInput, task: MakeTask = infer, *, root: str, **options: Any) -> ImageDataModule:
+    """A folder of images in batches, under `image_options`.
+
+    Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
+    """
+    told = image_options(input, **options)
+    samples = folders.read(root, task, told.division, on_error=told.on_error)
+    return ImageDataModule(samples, input, told.augment, told.loading, told.decoding)
+
+
+def image_table(input: ImageInput, task: MakeTask = infer, *, frame: Any, root: str, **options: Any) -> ImageDataModule:
+    """The images that a DataFrame names, in batches, under `image_options`; paths are absolute or below `root`.
+
+    Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
+    """
+    told = image_options(input, **options)
+    samples = tables.read(frame, root, task, told.division, on_error=told.on_error)
+    return ImageDataModule(samples, input, told.augment, told.loading, told.decoding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,9 @@ from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.inferred import infer
-from tl_lightning.tasks.task import Labels, Task
+from tl_lightning.tasks.task import Labels, MakeTask, Task
 
 log = logging.getLogger(__name__)
-
-MakeTask = Callable[[Labels], tuple[Task, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def read(
     if division.splits:
         items = splits.read(Path(division.splits), exists=lambda p: (folder / p).exists())
     else:
-        items = _checked(folder, layout.find(folder), on_error)
+        items = checked(folder, layout.find(folder), on_error)
     made, labels = task(Labels(tuple(i.label for i in items), f"data.root={root}", names=True))
     items = [replace(i, label=label) for i, label in zip(items, labels, strict=True)]
     if not division.splits:
@@ -59,7 +57,7 @@ def read(
     return found
 
 
-def _checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
+def checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
     """Items with the reason filled in for unreadable files, which are listed by name."""
     faults = doctor.unreadable(root, [i.path for i in items])
     for path, reason in faults.items():

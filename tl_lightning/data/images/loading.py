@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Images(Dataset[tuple[Tensor, Any, int]]):
     """Decoded, transformed images (3, H, W) uint8, with target and place; asked for by (index, seed of the transform).
 
     `decoded` keeps what does not change from epoch to epoch. `draft`: large JPEGs are decoded at a fraction of their
-    size.
+    size. `opened` (sample, pixels that will do) gives an image; None: a sample is a file.
     """
 
     def __init__(
@@ -35,8 +35,9 @@ class Images(Dataset[tuple[Tensor, Any, int]]):
         transform: transforms.Transform,
         decoded: Decoded | None = None,
         draft: bool = True,
+        opened: Callable[[str, int | None], Image.Image] | None = None,
     ) -> None:
-        self.items, self.transform, self.decoded = items, transform, decoded
+        self.items, self.transform, self.decoded, self.opened = items, transform, decoded, opened
         self.longest = self.length = 0  # which sample is the longest, and its length: images are all alike
         self.at_least = transform.asks if draft else None
 
@@ -53,7 +54,7 @@ class Images(Dataset[tuple[Tensor, Any, int]]):
         """An image up to where the transform may draw."""
         if self.decoded and (pixels := self.decoded.get(index)) is not None:
             return Image.fromarray(pixels)
-        image: Image.Image = self.transform.prepare(load_rgb(self.items[index][0], self.at_least))
+        image: Image.Image = self.transform.prepare((self.opened or load_rgb)(self.items[index][0], self.at_least))
         if self.decoded:
             self.decoded.put(index, np.asarray(image))
         return image

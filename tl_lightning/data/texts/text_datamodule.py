@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tl_lightning import checks
 from tl_lightning.batch import Batch
 from tl_lightning.data.datamodule import LabelledData, Preview
-from tl_lightning.data.options import Loading, grouped
+from tl_lightning.data.loader_options import Loading, grouped
 from tl_lightning.data.sampling import EvalBatches, Key, LengthBatches
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.texts import text_table as tables
@@ -22,6 +22,7 @@ from tl_lightning.data.texts.text_table import Columns, TextTable
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 from tl_lightning.tasks.inferred import infer
+from tl_lightning.tasks.task import MakeTask
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +132,9 @@ class TextDataModule(LabelledData):
 
 
 def text_table(
-    input: TextInput, task: tables.MakeTask = infer, *, file: str, buckets: bool = True, **options: Any
+    input: TextInput, task: MakeTask = infer, *, file: Any, buckets: bool = True, **options: Any
 ) -> TextDataModule:
-    """A file of texts in batches: its columns by Columns, divided by SplitOptions, loaded by Loading.
+    """A file (or a DataFrame) of texts in batches: its columns by Columns, divided by SplitOptions, loaded by Loading.
 
     Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
     """

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tl_lightning.data import splits, table
 from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.inferred import infer, joined
-from tl_lightning.tasks.task import Labels, Task
+from tl_lightning.tasks.task import Labels, MakeTask, Task
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 TEXTS = ("text", "sentence", "content", "message", "review", "body", "sms", "tweet", "comment", "document")
 LABELS = ("label", "class", "category", "target", "sentiment", "labels", "y")
 
-MakeTask = Callable[[Labels], tuple[Task, list[str]]]
 Text = tuple[str, ...]  # one, or of pairs two
 
 
@@ -55,13 +55,16 @@ class Columns:
     delimiter: str | None = None
     separator: str | None = None
 
-    def found(self, path: Path) -> tuple[list[Text], Labels]:
-        """The texts of a file, and their labels. Raises UserError for a file without such columns."""
+    def found(self, source: Any) -> tuple[list[Text], Labels]:
+        """The texts of a file or DataFrame, and their labels. Raises UserError for one without such columns."""
         texts, labels = _names(self.text), _names(self.label)
         if len(texts) > 2:
             raise UserError(f"data.text={texts}: name one column, or two for pairs of texts")
         separator = table.NAMES.get(self.separator or "", self.separator) or ""
-        found = table.read(path, self.delimiter, [*texts, *labels])
+        named = [*texts, *labels]
+        is_frame = table.is_frame(source)
+        found = table.of_frame(source) if is_frame else table.read(Path(source), self.delimiter, named)
+        path = found.path
         labels = labels or [_guess(found, LABELS, "label")]
         texts = texts or [_guess(found, TEXTS, "text", beside=labels[0])]
         log.info(f"columns   {' and '.join(texts)} for the text, {' and '.join(labels)} for the label")
@@ -78,16 +81,17 @@ class Columns:
 
 
 def read(
-    file: str, task: MakeTask = infer, columns: Columns | None = None, division: SplitOptions | None = None
+    file: Any, task: MakeTask = infer, columns: Columns | None = None, division: SplitOptions | None = None
 ) -> TextTable:
-    """Read, check and split a file of texts.
+    """Read, check and split a file (or a DataFrame) of texts.
 
     Validation (and test) texts are drawn, stratified; copies of a text stay in one split. Raises UserError for what
     cannot be trained on.
     """
     columns, division = columns or Columns(), division or SplitOptions()
-    path = Path(file).expanduser()
-    texts, labels = columns.found(path)
+    in_memory = table.is_frame(file)
+    path = Path("DataFrame") if in_memory else Path(file).expanduser()
+    texts, labels = columns.found(file if in_memory else path)
     made, cells = task(labels)
     items, by_path = _items(texts, cells, made)
     if division.splits:

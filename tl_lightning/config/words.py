@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from tl_lightning.config.compose import option
-from tl_lightning.errors import UserError
 from tl_lightning.options import conf_dir, groups
-from tl_lightning.runs.folder import RunFolder
 
 _SWEEP = ("-m", "--multirun")
+_OWN = ("backbone", "strategy", "head", "data")  # groups of which an option `own` holds nothing but a target
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -21,13 +19,17 @@ def arguments(argv: Sequence[str]) -> list[str]:
 
     -m goes to the front (between overrides argparse would not take it); values that Hydra cannot parse, like paths with
     spaces, are quoted; where a value is named that one data option alone must be given, like `data.root`, that option
-    is added. What a resumed run reads elsewhere is not among the options that this command line composes.
+    is added; so is `own` where a class of the user's is named, like `backbone._target_`. What a resumed run reads
+    elsewhere is not among the options that this command line composes.
     """
     sweeping = any(word in _SWEEP for word in argv)
     words = [_quoted(word, sweeping) for word in sorted(argv, key=lambda word: word not in _SWEEP)]
     keys = [word.lstrip("+").partition("=")[0] for word in words]
     if "resume" in keys:
         return [f"++{w}" if w.startswith("data.") else w for w in words]
+    for group in (g for g in _OWN if f"{g}._target_" in keys and g not in keys):
+        words = [f"++{w.lstrip('+')}" if w.lstrip("+").startswith(f"{group}.") else w for w in words]
+        words, keys = [*words, f"{group}=own"], [*keys, group]
     if "data" in keys:
         return words
     named = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
@@ -53,12 +55,3 @@ def _quoted(word: str, sweeping: bool) -> str:
         pass
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'{key}="{escaped}"'
-
-
-def check_resume(argv: Sequence[str]) -> None:
-    """Raise UserError before Hydra makes a folder of a misspelt name."""
-    for word in argv:
-        if word.startswith("resume=") and word not in ("resume=null", "resume="):
-            run = RunFolder(Path(word.partition("=")[2].strip("'\"")).expanduser())
-            if not run.config_file.is_file():
-                raise UserError(f"resume={run.path} cannot be resumed: {run.config_file.name} is missing there")
