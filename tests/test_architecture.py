@@ -25,7 +25,8 @@ LAYERS = {
     "trainer": 8, "config": 8, "runs": 8,
     "build": 9,
     "jobs": 10,
-    "api": 11, "cli": 11,
+    "run": 11, "cli": 11,
+    "api": 12,
 }  # fmt: skip
 # A pattern, and the rooms (files or folders) whose knowledge it is.
 KNOWLEDGE = {

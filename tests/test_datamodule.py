@@ -58,13 +58,7 @@ def test_evaluation_pixels_equal_the_weights_own_transform(name):
 
 
 @pytest.mark.parametrize(
-    "augment",
-    [
-        ImageAugmentation(None, 0.0),
-        ImageAugmentation(),
-        ImageAugmentation(trivial=True),
-        ImageAugmentation(erasing=1.0),
-    ],
+    "options", [{"min_scale": None, "flip": 0.0}, {}, {"trivial": True}, {"erasing": 1.0}], ids=str
 )
 @pytest.mark.parametrize("size", [(9, 30), (200, 50)])
 def test_training_pixels_are_uint8_of_the_right_size(options, size):

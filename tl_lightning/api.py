@@ -45,7 +45,8 @@ def train(data: Any, *, run_dir: str | Path | None = None, **words: Any) -> Run:
         given = {name: getattr(settings, name) for name in ("backbone", "head")}
         own = {name: copy.deepcopy(v) for name, v in given.items() if not isinstance(v, Mapping)}  # before it learns
         job(settings)
-    return Run(settings.run_dir, allow=settings.allow, data=kept.made, **own)
+    allow = (*settings.allow, *_packages(words.get("strategy"), words.get("task")))
+    return Run(settings.run_dir, allow=allow, data=kept.made, **own)
 
 
 def advise(data: Any, **words: Any) -> Advice:
@@ -58,6 +59,14 @@ def advise(data: Any, **words: Any) -> Advice:
 
         said = {"strategy": "auto", "data.batch_size": 1, **words}  # a folder may be smaller than a training batch
         return job(_settings(data, Path("."), said)[0])[0]
+
+
+def _packages(*objects: Any) -> list[str]:
+    """The packages of objects that Python has handed over: these it has admitted."""
+    kinds = [
+        o if hasattr(o, "__qualname__") else type(o) for o in objects if not isinstance(o, (str, Mapping, type(None)))
+    ]
+    return [kind.__module__.partition(".")[0] for kind in kinds]
 
 
 class _Kept:

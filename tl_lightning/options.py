@@ -10,6 +10,7 @@ from pathlib import Path
 from tl_lightning.targets import GROUPS, plugins
 
 _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+OWN = "own"  # an option that holds nothing but a target
 _OWN_GROUPS = {"backbone": "backbones", "strategy": "strategies", "head": "heads", "data": "data"}  # of entry points
 assert set(_OWN_GROUPS.values()) == set(GROUPS)
 
@@ -27,8 +28,8 @@ def groups() -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """The options of a configuration group, by name."""
-    files = {p.stem for p in (conf_dir() / group).glob("*.yaml")}
+    """The options of a configuration group, by name; `own`, which stands for a class of the user's, is none of them."""
+    files = {p.stem for p in (conf_dir() / group).glob("*.yaml")} - {OWN}
     listed = set(torchvision_names()) if group == "backbone" else set()
     return sorted(files | listed | plugged(group).keys())
 

@@ -41,7 +41,7 @@ def from_module(
     blank = torch.zeros(1, 3, image.eval_size, image.eval_size)
     wanted = [name for names in stages.values() for name in names] if stages else []
     try:
-        with torch.no_grad(), evaluating(net), replay.Calls(net, _units(net, wanted)) as calls:
+        with torch.no_grad(), evaluating(net), replay.Calls(net, replay.units(net, wanted)) as calls:
             output = net(blank)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(
@@ -55,13 +55,6 @@ def from_module(
     _refuse_difference(net, made, torch.randn(2, 3, image.eval_size, image.eval_size))
     source, runs = Source(pretrained=pretrained, small_rates=pretrained), Library(run_stages, compiles=False)
     return Backbone(net, made, image, output.shape[1], readout=_readout, source=source, library=runs)
-
-
-def _units(net: nn.Module, wanted: Sequence[str]) -> list[str]:
-    """The modules whose calls are noted: those named, and the largest others beside them."""
-    modules = dict(net.named_modules())
-    inside = [f"{name}." for name in wanted if name in modules]
-    return replay.units(net, [*inside, *wanted]) if wanted else [n for n, _ in net.named_children()]
 
 
 def _by_name(

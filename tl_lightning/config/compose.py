@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning import targets
 from tl_lightning.errors import UserError, nearest
-from tl_lightning.options import conf_dir, options, plugged, torchvision_names
+from tl_lightning.options import OWN, conf_dir, options, plugged, torchvision_names
 
 _composing = threading.Lock()  # Hydra keeps what it composes from in one place for the whole process
 
@@ -73,7 +73,7 @@ def check_choices(argv: Sequence[str]) -> None:
         known = options(group) if group.isidentifier() and value else []
         for choice in (o.strip() for o in value.split(",")) if known else []:
             is_word = choice.replace("_", "").isalnum()  # a sweep may also say glob(...) or choice(...)
-            if is_word and choice not in known and (group, choice) != ("experiment", "null"):
+            if is_word and choice not in (*known, OWN) and (group, choice) != ("experiment", "null"):
                 raise UserError(f"there is no {group} '{choice}': {nearest(choice, known)}")
 
 

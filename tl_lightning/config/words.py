@@ -8,10 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from tl_lightning.config.compose import option
-from tl_lightning.options import conf_dir, groups
+from tl_lightning.options import OWN, conf_dir, groups
 
 _SWEEP = ("-m", "--multirun")
-_OWN = ("backbone", "strategy", "head", "data")  # groups of which an option `own` holds nothing but a target
+_OWN = ("backbone", "strategy", "head", "data", "task")  # groups of which an option `own` holds nothing but a target
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -29,7 +29,7 @@ def arguments(argv: Sequence[str]) -> list[str]:
         return [f"++{w}" if w.startswith("data.") else w for w in words]
     for group in (g for g in _OWN if f"{g}._target_" in keys and g not in keys):
         words = [f"++{w.lstrip('+')}" if w.lstrip("+").startswith(f"{group}.") else w for w in words]
-        words, keys = [*words, f"{group}=own"], [*keys, group]
+        words, keys = [*words, f"{group}={OWN}"], [*keys, group]
     if "data" in keys:
         return words
     named = [key.removeprefix("data.") for key in keys if key.startswith("data.")]

@@ -11,7 +11,7 @@ from tl_lightning import targets
 from tl_lightning.reports import html
 from tl_lightning.reports.figures import FIGURES
 from tl_lightning.runs.folder import RunFolder
-from tl_lightning.strategies.plan import Plan
+from tl_lightning.strategies.plan import HEAD, Plan
 from tl_lightning.tasks.task import Task
 
 
@@ -28,15 +28,18 @@ def page(folder: RunFolder, allow: Sequence[str] = ()) -> str:
         figure = FIGURES[task.picture](torch.tensor(values), task.outputs)
         parts.append(html.picture(figure, f"{task.picture} of {split}"))
     plan: Plan = targets.build(facts["strategy"], allow).plan(facts["stages"])
-    columns = ("stage", *(f"phase {i + 1}, from epoch {first}" for i, first in enumerate(plan.starts)))
-    parts.append(html.table(columns, _stages(plan), f"what learned: share of the base rate ({_named(facts)})"))
+    solved = ("before",) if plan.solve else ()
+    phases = [f"from epoch {first}" for first, _ in zip(plan.starts, plan.phases, strict=False)]
+    title = f"what learned: share of the base rate ({_named(facts)})"
+    parts.append(html.table(("stage", *solved, *phases), _stages(plan), title))
     return f'<div class="tl-run">{"".join(parts)}</div>'
 
 
 def _stages(plan: Plan) -> Iterator[tuple[str, ...]]:
-    for name in (*plan.stages, "head"):
+    for name in (*plan.stages, HEAD):
         speeds = [plan.speed(i, name) for i in range(len(plan.phases))]
-        yield name, *(f"{speed:.3g}" if speed else "frozen" for speed in speeds)
+        solved = ("solved" if name == HEAD else "as it was",) if plan.solve else ()
+        yield name, *solved, *(f"{speed:.3g}" if speed else "frozen" for speed in speeds)
 
 
 def _named(facts: dict[str, object]) -> str:

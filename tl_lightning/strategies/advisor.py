@@ -31,6 +31,9 @@ class Advice:
         """All of it for people."""
         return [*self.reasons, *([f"try       {self.proposal}"] if self.proposal else [])]
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
 
 @dataclass(frozen=True)
 class Auto(Strategy):

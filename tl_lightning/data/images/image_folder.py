@@ -58,7 +58,10 @@ def read(
 
 
 def checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
-    """Items with the reason filled in for unreadable files, which are listed by name."""
+    """Items with the reason filled in for unreadable files, which are listed by name.
+
+    Raises UserError if `on_error` says so, or if nothing is left.
+    """
     faults = doctor.unreadable(root, [i.path for i in items])
     for path, reason in faults.items():
         log.warning(f"unreadable: {root / path} ({reason})")
