@@ -26,7 +26,7 @@ LAYERS = {
     "build": 9,
     "jobs": 10,
     "run": 11, "cli": 11,
-    "api": 12,
+    "api": 12, "__main__": 12,
 }  # fmt: skip
 # A pattern, and the rooms (files or folders) whose knowledge it is.
 KNOWLEDGE = {

@@ -192,6 +192,7 @@ def _speaking() -> Iterator[None]:
     logger = logging.getLogger("tl_lightning")
     machine.set_threads()  # of which torch asks when it is imported
     with _turn, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, whose bars nobody sees
         if not logger.hasHandlers():
             logger.addHandler(_Printed())
             logger.setLevel(logging.INFO)

@@ -84,7 +84,8 @@ class Run:
         """Scores, the task's picture, and what each stage learned."""
         from tl_lightning.reports.run_page import page
 
-        return page(self.folder, self._allow)
+        folder = self.folder
+        return page(str(self.path), folder.facts(), folder.metrics(), folder.overviews(), self._allow)
 
 
 def load(run: str | Path, **given: Any) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,5 +59,5 @@ def build_trainer(
 
 
 def shows_progress() -> bool:
-    """Whether somebody looks at what is printed: a terminal, or a notebook."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+    """Whether somebody sees a bar that is redrawn: in a terminal, or in a notebook that has the widgets for it."""
+    return sys.stdout.isatty() or ("ipykernel" in sys.modules and find_spec("ipywidgets") is not None)

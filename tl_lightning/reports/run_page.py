@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import torch
 
 from tl_lightning import targets
 from tl_lightning.reports import html
 from tl_lightning.reports.figures import FIGURES
-from tl_lightning.runs.folder import RunFolder
 from tl_lightning.strategies.plan import HEAD, Plan
 from tl_lightning.tasks.task import Task
 
 
-def page(folder: RunFolder, allow: Sequence[str] = ()) -> str:
-    """Scores, the task's picture, and what each stage learned. Raises UserError if the run was not finished."""
-    facts, metrics = folder.facts(), folder.metrics()
+def page(
+    title: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    overviews: Mapping[str, Any],
+    allow: Sequence[str] = (),
+) -> str:
+    """Scores, the task's picture, and what each stage learned, from what the files of a run's folder hold."""
     task: Task = targets.build(facts["task"], allow)
-    parts = [f"<p><b>{escape(str(folder.path))}</b></p>"]
+    parts = [f"<p><b>{escape(title)}</b></p>"]
     rows = [
         (name, *(metrics.get(f"{split}/{key}", "") for split in ("val", "test"))) for key, name in task.shown.items()
     ]
     parts.append(html.table(("score", "validation", "test"), rows, "scores of the best weights"))
-    for split, values in folder.overviews().items():
+    for split, values in overviews.items():
         figure = FIGURES[task.picture](torch.tensor(values), task.outputs)
         parts.append(html.picture(figure, f"{task.picture} of {split}"))
     plan: Plan = targets.build(facts["strategy"], allow).plan(facts["stages"])
@@ -42,7 +47,5 @@ def _stages(plan: Plan) -> Iterator[tuple[str, ...]]:
         yield name, *solved, *(f"{speed:.3g}" if speed else "frozen" for speed in speeds)
 
 
-def _named(facts: dict[str, object]) -> str:
-    strategy = facts["strategy"]
-    assert isinstance(strategy, dict)
-    return str(strategy["_target_"]).rpartition(".")[2]
+def _named(facts: Mapping[str, Any]) -> str:
+    return str(facts["strategy"]["_target_"]).rpartition(".")[2]

@@ -62,6 +62,7 @@ class Classification(Task):
     picture: ClassVar[str] = "confusion"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.number("label_smoothing", self.label_smoothing, 0, 1)
 
     def members(self, label: str) -> list[str]:

@@ -59,6 +59,7 @@ class Multilabel(Task):
     may_lack: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.number("label_smoothing", self.label_smoothing, 0, 1)
 
     def members(self, label: str) -> list[str]:

@@ -54,6 +54,9 @@ class Task:
     picture: ClassVar[str] = ""
     may_lack: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", tuple(self.outputs))  # a file gives a list
+
     # What the labels are
 
     def naming(self, labels: Sequence[str]) -> Self:

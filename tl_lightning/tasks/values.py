@@ -69,6 +69,7 @@ class Regression(Task):
     picture: ClassVar[str] = "scatter"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.number("task.huber", self.huber, 1e-6, optional=True)
 
     def naming(self, labels: Sequence[str]) -> Self:

@@ -1,0 +1,5 @@
+"""`python -m tl_lightning` is `tl`."""
+
+from tl_lightning.cli.verbs import main
+
+main()
