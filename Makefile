@@ -29,7 +29,7 @@ lint: install ## Check style and types
 
 check: lint test ## All of the above that can fail
 
-bench-env: ## Make .venv-bench with what scripts/benchmark.py --peers compares with
+bench-env: ## Make .venv-bench with what benchmarks/benchmark.py --peers compares with
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet fastai 'lightning>=2.6.6,<2.7' safetensors --constraint constraints.txt
 

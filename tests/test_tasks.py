@@ -49,7 +49,7 @@ def test_values_are_a_run_like_any_other(strategy, words, tmp_path):
     assert run.evaluate()["val/rmse"] == pytest.approx(
         run.metrics["val/rmse"], rel=1e-2
     )  # rows were kept in half precision
-    assert "scatter of val" in run._repr_html_()
+    assert "scatter, val" in run._repr_html_()
     if strategy == "linear_probe":
         assert run.metrics["val/r2"] > 0.5
     else:  # the epoch of the smallest error is the one that is kept

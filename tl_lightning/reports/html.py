@@ -27,14 +27,15 @@ def picture(figure: Figure, what: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{escape(what)}" style="max-width:420px" src="data:image/png;base64,{data}">'
+    image = f'<img alt="{escape(what)}" style="max-width:420px" src="data:image/png;base64,{data}">'
+    return f"<figure><figcaption><b>{escape(what)}</b></figcaption>{image}</figure>"
 
 
 def predictions_table(sources: Sequence[str], answers: Sequence[Any], numbers: Sequence[float]) -> str:
     """What a model said of the first sources, and the number behind each answer."""
     rows = [(s, said(a), n) for s, a, n in list(zip(sources, answers, numbers, strict=True))[:_MOST_ROWS]]
     more = f"<p>... and {len(sources) - _MOST_ROWS} more</p>" if len(sources) > _MOST_ROWS else ""
-    return table(("source", "answer", "of it"), rows) + more
+    return table(("source", "answer", "number"), rows) + more
 
 
 def said(answer: Any) -> str:

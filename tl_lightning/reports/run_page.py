@@ -31,7 +31,7 @@ def page(
     parts.append(html.table(("score", "validation", "test"), rows, "scores of the best weights"))
     for split, values in overviews.items():
         figure = FIGURES[task.picture](torch.tensor(values), task.outputs)
-        parts.append(html.picture(figure, f"{task.picture} of {split}"))
+        parts.append(html.picture(figure, f"{task.picture}, {split}"))
     plan: Plan = targets.build(facts["strategy"], allow).plan(facts["stages"])
     solved = ("before",) if plan.solve else ()
     phases = [f"from epoch {first}" for first, _ in zip(plan.starts, plan.phases, strict=False)]
