@@ -63,7 +63,7 @@ def test_the_least_recently_used_makes_room(monkeypatch):
 def test_an_entry_larger_than_the_budget_or_the_disk(monkeypatch):
     put("a")
     monkeypatch.setenv("TL_CACHE_GB", "0.000001")
-    with pytest.raises(NoRoom, match=r"10 KB are more than TL_CACHE_GB=1e-06 allows"):
+    with pytest.raises(NoRoom, match=r"10.0 kB are more than TL_CACHE_GB=1e-06 allows"):
         put("b")
     assert keys() == {"a"}  # nothing was removed for what cannot be kept
     monkeypatch.setenv("TL_CACHE_GB", "lots")
@@ -148,4 +148,4 @@ def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(f
 
 
 def test_human():
-    assert [store.human(n) for n in (999, 1500, 2e6, 3e10)] == ["999 B", "1.5 KB", "2 MB", "30 GB"]
+    assert [store.human(n) for n in (999, 1500, 2e6, 3e10)] == ["999 bytes", "1.5 kB", "2.0 MB", "30.0 GB"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.filesize import decimal
 
 from tl_lightning.paths import cache_bytes, cache_dir
 
@@ -149,12 +151,8 @@ def _remove_abandoned() -> int:
 
 
 def human(size: float) -> str:
-    """A number of bytes in the unit that suits it."""
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
+    """A number of bytes in the unit that suits it; a machine that does not say how much there is has no limit."""
+    return decimal(int(size)) if math.isfinite(size) else "no limit"
 
 
 def _size(folder: Path) -> int:
