@@ -285,6 +285,24 @@ def test_runs_of_another_format_are_named(photos, tmp_path):
         tl.load(tmp_path)
 
 
+def test_a_strangers_run_builds_nothing_that_nobody_admitted(photos, tmp_path):
+    """Neither by a name, nor by admitting a package itself, nor by an interpolation."""
+    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
+    facts, config = (run.path / "model.json").read_text(), (run.path / "config.yaml").read_text()
+    mark = tmp_path / "was-here"
+    for group in ("backbone", "head", "task", "strategy"):
+        evil = json.loads(facts) | {group: {"_target_": "os.mkdir", "path": str(mark)}}
+        (run.path / "model.json").write_text(json.dumps(evil))
+        with pytest.raises(tl.UserError, match=r"_target_ 'os.mkdir' may not be built"):
+            _ = tl.load(run.path).model
+    (run.path / "model.json").write_text(facts)
+    for line, said in (("allow: [os]", "a file admits no packages"), ("x: ${oc.env:HOME}", "is not resolved")):
+        (run.path / "config.yaml").write_text(f"{config}\n{line}\n")
+        with pytest.raises(tl.UserError, match=said):
+            tl.load(run.path).evaluate()
+    assert not mark.exists()
+
+
 def test_an_image_beside_the_folder_says_nothing_of_the_class(photos, tmp_path):
     """Names in a prediction are those that were given."""
     run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)

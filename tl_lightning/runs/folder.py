@@ -99,10 +99,13 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """The values of config.yaml, for the run where it lies now.
 
-        Raises UserError if it is missing, of another format, or refers to anything but the run's folder.
+        Raises UserError if it is missing, of another format, refers to anything but the run's folder, or would admit
+        packages.
         """
         values = self._read(self.config_file, yaml.safe_load, yaml.YAMLError)
         found: dict[str, Any] = _replaced(values, _RUN_DIR, str(self.path))
+        if "allow" in found:
+            raise UserError(f"{self.config_file}: allow: a file admits no packages; say allow=[...] yourself")
         if left := next(_interpolations(found), None):
             raise UserError(f"{self.config_file}: {left} is not resolved: a run's values are plain")
         return {**found, "run_dir": str(self.path)}
