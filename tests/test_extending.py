@@ -11,7 +11,11 @@ import tl_lightning as tl
 from tests.commands import REPO, refused
 from tests.commands import tl as command
 from tl_lightning import targets
+from tl_lightning.build import build
 from tl_lightning.config.compose import composed
+from tl_lightning.config.settings import settings_of
+from tl_lightning.config.words import arguments
+from tl_lightning.jobs.train import train
 from tl_lightning.options import options
 
 TEXT = (REPO / "docs" / "extending.md").read_text()
@@ -37,16 +41,24 @@ def test_each_part_is_short():
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_every_command_is_a_run(words, package, photos):
-    given = shlex.split(words)
+def test_every_command_is_a_run(words, package, photos, capsys):
+    """Composed from its words as the command line does; the first one is typed, below."""
+    given = shlex.split(words.replace("data.root=photos", f"data.root={photos}"))
     own = {word.partition(".")[0] for word in given if "._target_" in word}
     quick = [w for w in QUICK if w.partition(".")[0] not in own]
-    result = command(*given, *quick, cwd=package, env={"PYTHONPATH": str(package)})
-    assert result.returncode == 0, result.stderr
-    metrics = tl.load(result.stdout.strip().splitlines()[-1]).metrics
+    metrics = train(settings_of(composed(arguments([*given, *quick]), str(package / "run"))))
     assert metrics["epochs"] == 2
     assert ("val/kappa" in metrics) is ("with_kappa" in words)
-    assert bool(re.search(r"step \d+: [01]\.\d{3}", result.stdout)) is ("Printed" in words)
+    assert bool(re.search(r"step \d+: [01]\.\d{3}", capsys.readouterr().out)) is ("Printed" in words)
+    without = [w for w in given if not w.startswith("allow=")]
+    with pytest.raises(tl.UserError, match=r"allow=\[my_package\]"):
+        build(settings_of(composed(arguments([*without, *quick]), str(package / "run"))))
+
+
+def test_a_command_as_it_is_typed(package, photos):
+    result = command(*shlex.split(COMMANDS[0]), *QUICK[1:], cwd=package, env={"PYTHONPATH": str(package)})
+    assert result.returncode == 0, result.stderr
+    assert "backbone  my_package.net" in result.stdout
 
 
 def test_what_nobody_admitted_is_refused(package, photos):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,15 +25,21 @@ def register() -> None:
     OmegaConf.register_new_resolver("digits", _digits, replace=True)
     OmegaConf.register_new_resolver("first", lambda a, b: b if a is None else a, replace=True)
     OmegaConf.register_new_resolver("hydra_dir", _hydra_dir, replace=True)
-    template = option("backbone", "torchvision")
+    _store_networks()
     store = ConfigStore.instance()
+    for group in ("backbone", "strategy", "head", "data"):
+        for name, target in plugged(group).items():
+            store.store(group=group, name=name, node=_described(target, partial=group in ("head", "data")))
+
+
+@functools.cache
+def _store_networks() -> None:
+    """An option for every network of torchvision."""
+    template, store = option("backbone", "torchvision"), ConfigStore.instance()
     for name in torchvision_names():
         has_layers = name.startswith(("vgg", "alexnet"))  # pretrained fully connected ones, which may be read instead
         more = {"features": "pooled"} if has_layers else {}
         store.store(group="backbone", name=name, node={**template, "name": name, **more})
-    for group in ("backbone", "strategy", "head", "data"):
-        for name, target in plugged(group).items():
-            store.store(group=group, name=name, node=_described(target, partial=group in ("head", "data")))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
