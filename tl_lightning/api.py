@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +13,10 @@ from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from tl_lightning import machine
+from tl_lightning.cli.console import StdoutHandler
 from tl_lightning.errors import UserError
 from tl_lightning.options import options
 from tl_lightning.run import Run
@@ -194,18 +194,6 @@ def _speaking() -> Iterator[None]:
     with _turn, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, whose bars nobody sees
         if not logger.hasHandlers():
-            logger.addHandler(_Printed())
+            logger.addHandler(StdoutHandler())
             logger.setLevel(logging.INFO)
         yield
-
-
-class _Printed(logging.StreamHandler[TextIO]):
-    """Lines of a run, to wherever standard output leads now: a notebook gives every cell its own."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:  # type: ignore[override]
-        """Standard output as it is now."""
-        return sys.stdout

@@ -6,7 +6,10 @@ from typing import TextIO
 
 
 class StdoutHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever sys.stdout is at the moment: a live progress bar puts itself there to print above the bar."""
+    """Writes to whatever sys.stdout is at the moment.
+
+    A live progress bar puts itself there to print above the bar, and a notebook gives every cell its own.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)

@@ -78,10 +78,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
 def wise(argv: Sequence[str]) -> None:
     """Accuracy between the pretrained and the fine-tuned network."""
-    with _tool(argv):
-        own, left = _own(argv, {"run": ""})
-        _refuse_left(left, own)
-        folder = _folder("run", own["run"])
+    with _folder_of("run", argv) as folder:
         from tl_lightning.jobs.average import wise as job
 
         job(folder)
@@ -89,10 +86,7 @@ def wise(argv: Sequence[str]) -> None:
 
 def soup(argv: Sequence[str]) -> None:
     """Which runs of a sweep make the best mean."""
-    with _tool(argv):
-        own, left = _own(argv, {"sweep": ""})
-        _refuse_left(left, own)
-        folder = _folder("sweep", own["sweep"])
+    with _folder_of("sweep", argv) as folder:
         from tl_lightning.jobs.average import soup as job
 
         job(folder)
@@ -139,6 +133,15 @@ def _refuse_left(left: Sequence[str], known: dict[str, Any]) -> None:
         raise UserError(f"{strange[0]}: there is no option '{name}' here: {nearest(name, known)}")
     if missing := [name for name, value in known.items() if not value]:
         raise UserError(f"{missing[0]}=... must be given")
+
+
+@contextmanager
+def _folder_of(name: str, argv: Sequence[str]) -> Iterator[Path]:
+    """The folder that the only word of a verb names, errors as in `_tool`."""
+    with _tool(argv):
+        own, left = _own(argv, {name: ""})
+        _refuse_left(left, own)
+        yield _folder(name, own[name])
 
 
 def _folder(name: str, value: str) -> Path:
