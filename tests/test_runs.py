@@ -197,3 +197,15 @@ def test_ties_go_to_the_later_epoch(configure, tmp_path):
         accuracies = {r["val/accuracy"] for r in csv.DictReader(file) if r["val/accuracy"]}
     assert len(accuracies) == 1
     assert metrics["best/epoch"] == 2
+
+
+def test_a_run_that_was_moved_knows_its_best_epoch(configure, tmp_path):
+    """With the worst loss declared the best, no later epoch is better; after the move it is still the first."""
+    words = [*SMALL, "strategy=feature_extraction", "callbacks.best.monitor=val/loss", "callbacks.best.mode=max",
+             "optimizer.lr=0.1"]  # fmt: skip
+    before = train(configure(*words, "trainer.max_epochs=3", run="first"))
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    more = "trainer.max_epochs=5"
+    after = train(configure(*words, more, f"resume={moved}"), [more])
+    assert (after["epochs"], after["best/epoch"]) == (5, before["best/epoch"])
+    assert after["val/loss"] == pytest.approx(before["val/loss"], rel=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from tl_lightning.learner import Learner
+
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -22,6 +25,13 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, module: Learner, *, monitor: str | None = None, mode: str | None = None, **options: Any) -> None:
         monitor = monitor or module.task.monitor
         super().__init__(monitor=monitor, mode=mode or ("max" if module.task.rises(monitor) else "min"), **options)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The best so far of a run that may have been moved: its files lie where the folder lies now."""
+        here = Path(str(self.dirpath))
+        moved = {key: str(here / Path(state_dict[key]).name) for key in _PATHS if state_dict.get(key)}
+        best = {str(here / Path(path).name): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether the monitored value, a scalar, is as good as the best so far."""
