@@ -185,6 +185,12 @@ def test_objects_stand_for_groups(photos, tmp_path):
     assert seen == [0]
 
 
+def test_objects_and_several_processes_are_refused(photos, tmp_path):
+    two = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "max_epochs": 1}
+    with pytest.raises(tl.UserError, match=r"strategy is an object, which only this process has"):
+        tl.train(photos, run_dir=tmp_path / "run", **{**WORDS, "trainer": two, "strategy": LinearProbe()})
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ({"backbone": "resnet5"}, "no backbone 'resnet5': did you mean resnet50"),
     ({"trainer": {"max_epoch": 3}}, r"no option 'trainer.max_epoch'.*trainer.max_epochs"),

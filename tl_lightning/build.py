@@ -36,6 +36,8 @@ from tl_lightning.transferability.evidence import Evidence
 
 log = logging.getLogger(__name__)
 
+_GROUPS = ("backbone", "data", "task", "strategy", "head", "regularizer", "optimizer", "schedule")
+
 Attempt = Callable[[LabelledData, Strategy, float], float]  # accuracy of a strategy after so many seconds of training
 
 
@@ -72,6 +74,8 @@ def build(settings: Settings, attempt: Attempt | None = None) -> Setup:
     loggers = [made_of(settings, "logger", spec) for spec in settings.logger.values() if spec]
     with refusing("trainer"):
         trainer = build_trainer(settings.trainer, callbacks, loggers, settings.run_dir)
+    if trainer.world_size > 1:
+        _refuse_objects(settings)
     frozen = Frozen(backbone, plan, data, feature_options(settings))
     return Setup(module, data, strategy, trainer, frozen, facts.evidence)
 
@@ -97,6 +101,18 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
         attempt=partial(attempt, data) if attempt else None,
     )
     return backbone, data, facts
+
+
+def _refuse_objects(settings: Settings) -> None:
+    """Raise UserError for parts that further processes, which read config.yaml, cannot be given."""
+    plain = (Mapping, str, bool, int, float, type(None))
+    of_groups = {name: getattr(settings, name) for name in _GROUPS}
+    listed = {f"{group}.{k}": v for group in ("callbacks", "logger") for k, v in getattr(settings, group).items()}
+    if objects := [name for name, spec in {**of_groups, **listed}.items() if not isinstance(spec, plain)]:
+        raise UserError(
+            f"{objects[0]} is an object, which only this process has: on several devices name what makes it "
+            f"({objects[0]}._target_=my_package.name allow=[my_package]), or take trainer.devices=1"
+        )
 
 
 def _refuse_parts(backbone: Any, data: Any) -> None:
