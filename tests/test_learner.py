@@ -150,6 +150,17 @@ def test_frozen_output_in_training_equals_eval(data, tmp_path):
     assert all(trace.seen)
 
 
+def test_a_trainer_of_ones_own_obeys_the_plan(data, tmp_path):
+    """Nothing of the package has to be remembered: the module brings what enforces its plan."""
+    module = tiny_module(FinetuneTop(stages=1, **GENTLE).plan(STAGES), data)
+    before = snapshot(module)
+    off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **off).fit(module, data)
+    changed = moved(before, module)
+    assert "backbone.net.block2.0.weight" in changed
+    assert not any("stem" in k or "block1" in k for k in changed)
+
+
 @pytest.mark.parametrize(
     ("norm", "statistics", "scale"), [("eval", False, True), ("track", True, False), ("train", True, True)]
 )
