@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,9 @@ from tl_lightning.module import TransferModule
 from tl_lightning.regularizers import Regularizer
 from tl_lightning.reports.curves import Curves
 from tl_lightning.reports.phase_table import PhaseTable
+from tl_lightning.runs.folder import RunFolder
 from tl_lightning.strategies.plan import Facts, Plan, Strategy
+from tl_lightning.tasks.task import Task
 from tl_lightning.trainer import build_trainer, check_options, shows_progress
 from tl_lightning.transferability.evidence import Evidence
 
@@ -85,7 +87,7 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
     check_options(settings.trainer)
     options = feature_options(settings)
     L.seed_everything(settings.seed, workers=True, verbose=False)
-    backbone: Backbone = made(settings, "backbone")
+    backbone = _backbone(settings)
     data: LabelledData = made(settings, "data", backbone.input, made(settings, "task"))
     _refuse_parts(backbone, data)
     cuda = settings.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
@@ -101,6 +103,21 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
         attempt=partial(attempt, data) if attempt else None,
     )
     return backbone, data, facts
+
+
+def _backbone(settings: Settings) -> Backbone:
+    """The network; of a resumed run whose pretrained weights are gone, one that a checkpoint brings the weights to."""
+    try:
+        found: Backbone = made(settings, "backbone")
+    except UserError as error:
+        spec, library = settings.backbone, RunFolder(settings.run_dir).library
+        if not settings.resume or not isinstance(spec, Mapping) or spec.get("weights") is None:
+            raise
+        log.warning(f"{error}: the run goes on with the weights in its checkpoint, and measures no forgetting")
+        named = {"name": str(library)} if library.is_dir() else {}
+        found = made(replace(settings, backbone={**spec, "weights": None, **named}), "backbone")
+        found.await_weights()
+    return found
 
 
 def _refuse_objects(settings: Settings) -> None:
@@ -178,10 +195,27 @@ def _prepare_network(module: TransferModule, trainer: Mapping[str, Any]) -> None
 def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
     """The learner's own, then those of the configuration."""
     own: list[Callback] = [Interrupt(), PhaseTable(), Curves(every=settings.trainer.get("log_every_n_steps", 10))]
-    for spec in settings.callbacks.values():
+    for name, spec in settings.callbacks.items():
         if spec is not None:
             own.append(_completed(made_of(settings, "callbacks", spec), module))
+            if not settings.allow:  # what else could report a score of its own
+                _refuse_monitor(f"callbacks.{name}", own[-1], module.task)
     return own
+
+
+def _refuse_monitor(key: str, callback: Callback, task: Task) -> None:
+    """Raise UserError for a score that nothing reports, or one that is looked at from the wrong side."""
+    monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+    if not isinstance(monitor, str) or monitor.startswith("forgetting/"):
+        return
+    known = task.score_names()
+    if monitor not in known:
+        raise UserError(f"{key}.monitor={monitor} is a score that nothing reports: {nearest(monitor, known)}")
+    if mode in ("min", "max") and mode != task.mode(monitor):
+        better = "higher" if task.rises(monitor) else "lower"
+        raise UserError(
+            f"{key}.mode={mode}: {monitor} is the better the {better}: say mode={task.mode(monitor)}, or leave it out"
+        )
 
 
 def _completed(callback: Any, module: TransferModule) -> Callback:

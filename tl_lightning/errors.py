@@ -1,11 +1,34 @@
-"""The one exception for what a user can put right."""
+"""The exceptions that end a program with one line and an exit code of their own."""
 
 import difflib
+import signal
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class UserError(ValueError):
     """Bad input: a one-line message that names the value and the remedy. The command line prints just that line."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class DivergedError(UserError):
+    """A training whose numbers are no longer finite."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class Stopped(KeyboardInterrupt):
+    """Stopped from outside by a signal; an interrupt, so that it ends a sweep, too."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What shells give for a signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for a terminal that was closed."""
+        return 128 + self.number
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from tl_lightning.tasks.task import Task
 
 if TYPE_CHECKING:
     import lightning as L
-    from torch import nn
+    from torch import Tensor, nn
     from torchmetrics import Metric, MetricCollection
 
 
@@ -24,6 +24,7 @@ class Learner(Protocol):
     task: Task
     members: Members
     input_stage: int
+    latest_loss: Tensor | None
 
     def meters(self, split: str) -> tuple[MetricCollection, Metric | None]:
         """Scores and overview of "val" or "test" since the last report."""

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -20,7 +21,9 @@ from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.folding import Folding
 from tl_lightning.backbones.norms import statistics_kept
 from tl_lightning.batch import Batch, Inputs, map_tensors
+from tl_lightning.callbacks.finite import FiniteSteps
 from tl_lightning.callbacks.phases import Phases
+from tl_lightning.errors import UserError
 from tl_lightning.regularizers import Pass, Regularizer
 from tl_lightning.strategies.members import Members
 from tl_lightning.strategies.plan import HEAD, SOURCE_HEAD, Plan
@@ -61,7 +64,8 @@ class TransferModule(L.LightningModule):
         self.val_overview, self.test_overview = task.overview(), task.overview()
         self._folding = Folding(backbone.net)
         self._optimizer: Optimizer | None = None
-        self._loss_sum: Tensor | None = None
+        self.latest_loss: Tensor | None = None  # of the last training batch, a scalar
+        self._losses: tuple[Tensor, Tensor] | None = None  # of this epoch: their sum, and how many are finite
         self._members: Members | None = None
         self.overviews: dict[str, Tensor] = {}  # by split, of its last report
 
@@ -76,8 +80,8 @@ class TransferModule(L.LightningModule):
         return self._members
 
     def configure_callbacks(self) -> list[Callback]:
-        """What enforces the plan."""
-        return [Phases(self.seed)]
+        """What enforces the plan, and leaves out steps that would end it."""
+        return [Phases(self.seed), FiniteSteps()]
 
     def forward(self, x: Inputs) -> Tensor:
         """Normalised images (N, 3, H, W), tokens (N, T) by name, or what enters at `input_stage`, to (N, C) outputs."""
@@ -118,12 +122,16 @@ class TransferModule(L.LightningModule):
 
     def _record(self, loss: Tensor, batch_idx: int) -> None:
         """The loss now and then, and its mean over the epoch: no step waits for the device or for other ranks."""
-        self._loss_sum = loss if batch_idx == 0 or self._loss_sum is None else self._loss_sum + loss
+        self.latest_loss = loss
+        finite = torch.isfinite(loss)
+        total, number = torch.where(finite, loss, 0.0), finite.to(loss.dtype)
+        if batch_idx > 0 and self._losses is not None:
+            total, number = self._losses[0] + total, self._losses[1] + number
+        self._losses = total, number
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss, on_step=True, on_epoch=False)
         if self.trainer.is_last_batch:
-            mean = self._loss_sum / (batch_idx + 1)
-            self.log("train/loss_epoch", mean, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+            self.log("train/loss_epoch", total / number, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
 
     def meters(self, split: str) -> tuple[MetricCollection, Metric | None]:
         """Scores and overview of "val" or "test" since the last report."""
@@ -175,6 +183,19 @@ class TransferModule(L.LightningModule):
         self._optimizer = optimizer
         scheduler = optim.scheduler(optimizer, self.multiplier)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What the outputs are called."""
+        checkpoint["outputs"] = list(self.task.outputs)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises UserError for a checkpoint of other outputs."""
+        before = checkpoint.get("outputs", list(self.task.outputs))
+        if before != list(self.task.outputs):
+            raise UserError(
+                f"the checkpoint is of another run: its {self.task.noun} are {', '.join(before[:5])}, here they are "
+                f"{', '.join(self.task.outputs[:5])}"
+            )
 
     def on_train_start(self) -> None:
         """Rates of this very step: a resumed run may have another max_epochs than its checkpoint's rates."""

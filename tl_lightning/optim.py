@@ -123,6 +123,8 @@ class SAMAdamW(AdamW):
         learning = [(g, p) for g in self.param_groups for p in g["params"] if p.grad is not None]
         stages = [p for g, p in learning if not g.get("new")]
         moved = stages or [p for _, p in learning]
+        if not moved:  # the gradients were not finite and are gone
+            return loss
         length = torch.stack([p.grad.norm() for p in moved]).norm().clamp(min=1e-12)
         before = [p.clone() for p in moved]
         for p in moved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -10,12 +11,14 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
+from tl_lightning.files import atomically
 
 _OWN = ("compile", "channels_last")  # options of ours among the trainer's
 
@@ -34,9 +37,24 @@ def check_options(options: Mapping[str, Any]) -> None:
             "trainer.sync_batchnorm=true replaces the layers that the plan freezes: leave it out, and where BatchNorm "
             "learns its statistics (strategy.norm=track or train) give each process a batch large enough for them"
         )
+    if options.get("precision") in ("16-true", 16, "16"):
+        raise UserError(
+            f"trainer.precision={options['precision']}: gradients vanish where weights, too, are in half precision: "
+            "take 16-mixed, bf16-mixed or bf16-true"
+        )
     for key in ("limit_val_batches", "limit_train_batches"):
         if options.get(key, 1) == 0:
             raise UserError(f"trainer.{key}=0 leaves nothing to do: take at least 1")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or absent: Lightning's own way is through the temporary folder, which may be full."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write one. Raises OSError where the disk takes no more."""
+        whole = io.BytesIO()  # torch's writer turns whatever a file raises, an interrupt too, into an error of its own
+        torch.save(checkpoint, whole)
+        atomically(Path(path), lambda draft: draft.write_bytes(whole.getbuffer()))
 
 
 def build_trainer(
@@ -51,6 +69,7 @@ def build_trainer(
     # what is left out Lightning would put back
     given["enable_checkpointing"] = any(isinstance(c, ModelCheckpoint) for c in kept)
     given["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in kept)
+    given["plugins"] = [*(given.get("plugins") or ()), WholeCheckpoints()]
     trainer = L.Trainer(**given, callbacks=kept, logger=list(loggers), default_root_dir=run)
     if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
         name = type(trainer.strategy).__name__

@@ -80,8 +80,14 @@ class Backbone(nn.Module):
         self._observers: list[Observer] = []
         source = source or Source()
         self.pretrained, self.small_rates = source.pretrained, source.pretrained and source.small_rates
+        self.source_known = True  # whether the weights are those of before fine-tuning
         self.all_layers, self.source_classes = source.all_layers, source.classes
         self.__dict__["source_head"] = source.head  # past nn.Module, which would register its parameters
+
+    def await_weights(self) -> None:
+        """Be a pretrained network whose weights a checkpoint brings, not those of before fine-tuning."""
+        self.pretrained = self.small_rates = True
+        self.source_known = False
 
     @property
     def stage_names(self) -> list[str]:

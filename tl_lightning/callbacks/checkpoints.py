@@ -1,7 +1,8 @@
-"""Which epochs are kept: the best and the last."""
+"""Which epochs are kept: the best, the last and the last but one."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from tl_lightning.callbacks.finite import epoch_is_finite
 from tl_lightning.learner import Learner
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best epoch, of several equal ones the latest.
+    """Keeps the best epoch, of several equal ones the latest; never one whose numbers are not finite.
 
     On small validation sets ties are the rule, and the first epoch of a tie has learned the least. `monitor` None: the
     task's own score; `mode` None: the direction in which it improves.
@@ -24,7 +26,12 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self, module: Learner, *, monitor: str | None = None, mode: str | None = None, **options: Any) -> None:
         monitor = monitor or module.task.monitor
-        super().__init__(monitor=monitor, mode=mode or ("max" if module.task.rises(monitor) else "min"), **options)
+        super().__init__(monitor=monitor, mode=mode or module.task.mode(monitor), **options)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, if it is the best so far."""
+        if epoch_is_finite(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The best so far of a run that may have been moved: its files lie where the folder lies now."""
@@ -41,10 +48,10 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps the last epoch to resume from: every epoch, but not more often than every `apart` seconds.
+    """Keeps the last epoch to resume from, and the one before: every epoch, but at most every `apart` seconds.
 
     Where an epoch takes less time than writing it down, what a stop can lose is not worth writing. The run's last
-    epoch is always kept.
+    epoch is always kept, one whose numbers are not finite never.
     """
 
     def __init__(self, *, apart: float = 5.0, **options: Any) -> None:
@@ -58,6 +65,16 @@ class LastCheckpoint(ModelCheckpoint):
         keeper = trainer.checkpoint_callback  # a better epoch is one that a stop shall not lose
         best = keeper.best_model_score if isinstance(keeper, ModelCheckpoint) else None
         due = ends or best != self._best or time.monotonic() - self._kept >= self.apart
+        if not epoch_is_finite(trainer):
+            return
         if trainer.strategy.broadcast(bool(due)):  # saving is done by all ranks together, whose clocks differ
+            if trainer.is_global_zero:
+                self._keep_previous()
             super().on_train_epoch_end(trainer, pl_module)
             self._kept, self._best = time.monotonic(), best
+
+    def _keep_previous(self) -> None:
+        """Put the checkpoint that is there under the name of the last but one: one of the two is always whole."""
+        last = Path(str(self.dirpath), f"{self.filename}.ckpt")
+        if last.is_file():
+            os.replace(last, last.with_name("previous.ckpt"))

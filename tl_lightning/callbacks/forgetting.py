@@ -42,7 +42,7 @@ class Forgetting(Callback):
         checks.whole("callbacks.forgetting.images", images, 1)
         self.images, self.floor = images, floor
         self.source: Backbone | None = None
-        if module.backbone.small_rates and module.plan.moves:
+        if module.backbone.small_rates and module.backbone.source_known and module.plan.moves:
             self.source = copy.deepcopy(module.backbone).eval().requires_grad_(False)
         self._before: dict[int, list[Tensor]] = defaultdict(list)
         self._now: dict[int, list[Tensor]] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.strategies import DDPStrategy
 
 from tl_lightning.backbones.norms import FirstBatch
@@ -63,12 +64,27 @@ class Phases(Callback):
 class PhasedEarlyStopping(EarlyStopping):
     """EarlyStopping that starts counting in the last phase, when everything that should learn does.
 
-    `monitor` None: the task's own; `mode` None: the direction in which it improves.
+    `monitor` None: the task's own; `mode` None: the direction in which it improves. A resumed run keeps what has been
+    counted, but its `patience` is what it is told now.
     """
 
     def __init__(self, module: Learner, *, monitor: str | None = None, mode: str | None = None, **options: Any) -> None:
         monitor = monitor or module.task.monitor
-        super().__init__(monitor, mode=mode or ("max" if module.task.rises(monitor) else "min"), **options)
+        super().__init__(monitor, mode=mode or module.task.mode(monitor), **options)
+
+    @property
+    def ended(self) -> str:
+        """Why it has ended the run, for people; empty if it has not."""
+        if self.stopping_reason_message is None or not self.stopped_epoch:
+            return ""
+        if self.wait_count >= self.patience:
+            return f"early stopping: no better {self.monitor} for {self.wait_count} epochs"
+        return f"early stopping: {self.stopping_reason_message}"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What had been counted."""
+        super().load_state_dict({**state_dict, "patience": self.patience, "stopped_epoch": 0})
+        self.stopping_reason, self.stopping_reason_message = EarlyStoppingReason.NOT_STOPPED, None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check, unless stages still wait for their turn."""

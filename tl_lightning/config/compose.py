@@ -7,6 +7,8 @@ import inspect
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -23,7 +25,7 @@ _composing = threading.Lock()  # Hydra keeps what it composes from in one place 
 def register() -> None:
     """Make known to Hydra what configurations refer to: our resolvers, and options that no file holds."""
     OmegaConf.register_new_resolver("digits", _digits, replace=True)
-    OmegaConf.register_new_resolver("first", lambda a, b: b if a is None else a, replace=True)
+    OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
     OmegaConf.register_new_resolver("hydra_dir", _hydra_dir, replace=True)
     _store_networks()
     store = ConfigStore.instance()
@@ -96,6 +98,24 @@ def _digits() -> str:
     from tl_lightning.data.images.digits import folder
 
     return folder()
+
+
+@functools.cache
+def _run_folder(resume: str | None, stem: str) -> str:
+    """`${run_folder:${resume},STEM}`: the run that is resumed, or a folder that nobody else has, made now.
+
+    Two runs may begin in one second: the second's name has a number.
+    """
+    if resume is not None:
+        return resume
+    for number in count(1):
+        folder = Path(stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return str(folder)
+    raise AssertionError  # count() does not end
 
 
 def _hydra_dir(resume: str | None) -> str:

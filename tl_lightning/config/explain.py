@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,11 +14,17 @@ from omegaconf.errors import OmegaConfBaseException
 from tl_lightning.config.compose import composed, owners
 from tl_lightning.errors import UserError, nearest
 
-CAUGHT = (UserError, HydraException, OmegaConfBaseException)
+CAUGHT = (UserError, HydraException, OmegaConfBaseException, OSError)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 _HINTS = {
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
     "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
 }
+
+
+def expected(error: BaseException) -> bool:
+    """Whether one line says it all: any other error of the system may be a fault of ours."""
+    return not isinstance(error, OSError) or error.errno in _DISK
 
 
 def explain(error: BaseException) -> str:
@@ -27,6 +34,8 @@ def explain(error: BaseException) -> str:
         if isinstance(cause, UserError):
             return " ".join(str(cause).split())
         cause = cause.__cause__
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return f"{error.filename or 'a file'} cannot be read or written: {error.strerror}"
     if isinstance(error, MissingConfigException) and error.options:
         return f"{str(error).splitlines()[0]} {nearest(str(error.missing_cfg_file), error.options)}"
     first = str(error).strip().splitlines()[0].rstrip(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -23,7 +24,8 @@ def arguments(argv: Sequence[str]) -> list[str]:
     elsewhere is not among the options that this command line composes.
     """
     sweeping = any(word in _SWEEP for word in argv)
-    words = [_quoted(word, sweeping) for word in sorted(argv, key=lambda word: word not in _SWEEP)]
+    expanded = [_expanded(word) for word in argv]
+    words = [_quoted(word, sweeping) for word in sorted(expanded, key=lambda word: word not in _SWEEP)]
     keys = [word.lstrip("+").partition("=")[0] for word in words]
     if "resume" in keys:
         return [f"++{w}" if w.startswith("data.") else w for w in words]
@@ -34,6 +36,12 @@ def arguments(argv: Sequence[str]) -> list[str]:
         return words
     named = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
     return [*words, *(f"data={option}" for option in _called_for(named)[:1])]
+
+
+def _expanded(word: str) -> str:
+    """A word whose value begins with the user's home, which shells expand at the beginning of a word alone."""
+    key, equals, value = word.partition("=")
+    return f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else word
 
 
 def _called_for(named: Sequence[str]) -> list[str]:

@@ -70,6 +70,11 @@ class LabelledData(L.LightningDataModule):
         self.task = samples.task.fitted(samples.targets("train"), loading.sampler, loading.class_weights)
         self.prefix: Callable[[Inputs], Tensor] | None = None
 
+    def names(self, split: str, index: Sequence[int]) -> list[str]:
+        """What the samples at these places of a split are called."""
+        used = self.samples.used(split)
+        return [used[i].path for i in index]
+
     @property
     def has_test(self) -> bool:
         """Whether there is a test split."""

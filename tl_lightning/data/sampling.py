@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from tl_lightning.errors import UserError
 
@@ -50,12 +52,30 @@ class EpochSampler(Sampler[Key]):
         return zip(order[mine].tolist(), seeds[mine].tolist(), strict=True)
 
 
+class EpochLoader(DataLoader[Any]):
+    """A DataLoader whose pass begins when its first batch is asked for, by when the sampler knows the epoch.
+
+    Lightning asks for the iterator of a resumed run before it has read how far the run had come, and loader processes
+    are told their first samples as soon as there is an iterator: those of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
 @contextmanager
 def drawing(seed: int) -> Iterator[None]:
-    """What is drawn inside depends on `seed` alone, and what is drawn afterwards not on it."""
+    """What is drawn inside, by torch, numpy or Python, depends on `seed` alone; what is drawn afterwards not on it."""
+    before = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not a GPU's, whose state is not forked
-        yield
+        np.random.seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before[0])
+            random.setstate(before[1])
 
 
 class LengthBatches(Sampler[list[Key]]):

@@ -63,6 +63,9 @@ class FeatureSource(Protocol):
     def variation(self) -> Variation:
         """How training samples differ from epoch to epoch."""
 
+    def names(self, split: str, index: Sequence[int]) -> list[str]:
+        """What the samples at these places of a split are called."""
+
     def dataset(self, split: str, transform: Any) -> Any:
         """A Dataset of one pass."""
 

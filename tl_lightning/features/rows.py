@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tl_lightning.batch import Batch
 from tl_lightning.data.datamodule import Preview
-from tl_lightning.data.sampling import Key
+from tl_lightning.data.sampling import EpochLoader, Key
 from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.views import Choice
 
@@ -48,6 +48,10 @@ class FeatureDataModule(L.LightningDataModule):
         views = self.choice.views
         return self.data.preview_of(views, self.data.dataset("train", views[0].transform))
 
+    def names(self, split: str, index: Sequence[int]) -> list[str]:
+        """What the samples at these places of a split are called."""
+        return self.data.names(split, index)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled (or balanced) batches of one size."""
         return self._loader("train", **self.data.train_batches())
@@ -63,7 +67,7 @@ class FeatureDataModule(L.LightningDataModule):
     def _loader(self, split: str, **order: Any) -> DataLoader[Any]:
         rows = Rows(self.rows[split], self.data.samples.targets(split), self.choice if split == "train" else None)
         pin, generator = torch.cuda.is_available(), torch.Generator()  # the generator as in LabelledData
-        return DataLoader(rows, pin_memory=pin, generator=generator, collate_fn=_as_it_is, **order)
+        return EpochLoader(rows, pin_memory=pin, generator=generator, collate_fn=_as_it_is, **order)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Single precision, as the network likes it in memory."""

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import lightning as L
 import torch
 
 from tl_lightning.build import Setup
+from tl_lightning.callbacks.phases import PhasedEarlyStopping
 from tl_lightning.config.settings import Settings
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.reports import writers
@@ -67,8 +69,18 @@ def show_advice(folder: RunFolder, setup: Setup) -> None:
     writers.add_figure(setup.trainer.loggers, "advice/stages", figure)
 
 
+def why_ended(trainer: L.Trainer) -> str:
+    """Why a run ended before its last epoch, for people; empty if it did not."""
+    for callback in trainer.early_stopping_callbacks:
+        if isinstance(callback, PhasedEarlyStopping) and callback.ended:
+            return callback.ended
+    return ""
+
+
 def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any]) -> None:
-    """The scores of the best weights, and where all of it lies."""
+    """Why it ended early, the scores of the best weights, and where all of it lies."""
+    if ended := metrics.get("ended"):
+        log.info(f"stopped   after {metrics['epochs']} epochs by {ended}")
     for split in ("val", "test"):
         shown = [
             f"{name} {metrics[f'{split}/{key}']:.4f}" for key, name in task.shown.items() if f"{split}/{key}" in metrics

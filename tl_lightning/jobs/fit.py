@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import lightning as L
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 
+from tl_lightning.callbacks.interrupt import Interrupt
+from tl_lightning.errors import Stopped
 from tl_lightning.runs.folder import RunFolder
 
 
@@ -25,16 +28,27 @@ def fit(
 ) -> float:
     """Lightning's fit, from a checkpoint if there is one; gives the seconds it took.
 
-    Stopped by hand it raises KeyboardInterrupt with the `script` and the folder to go on with.
+    Raises Stopped, with the `script` and the folder to go on with, where a signal ended it.
     """
     began = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        kept = folder.last_checkpoint.is_file()
+    except BaseException as stop:
+        number = _signal(trainer, stop)
+        if number is None:
+            raise
+        kept = any(checkpoint.is_file() for checkpoint in folder.checkpoints)
         way = f"go on with: python {script} resume={folder.path}" if kept else "no epoch was finished to go on from"
-        raise KeyboardInterrupt(f"stopped by hand; {way}") from stop  # an interrupt ends a sweep, too
+        by = "by hand" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
+        raise Stopped(f"stopped {by}; {way}", number) from stop
     return time.perf_counter() - began
+
+
+def _signal(trainer: L.Trainer, stop: BaseException) -> int | None:
+    """The signal that ended training, whatever a library on its way has made of it; None for an error."""
+    listening = [c for c in trainer.callbacks if isinstance(c, Interrupt)]  # type: ignore[attr-defined]
+    received = next((c.received for c in listening if c.received is not None), None)
+    return signal.SIGINT if received is None and isinstance(stop, SystemExit) else received  # Lightning's for Ctrl-C
 
 
 @contextmanager

@@ -41,6 +41,11 @@ def following(run: Path, job: str = "train", allow: Sequence[str] = ()) -> Itera
                 os.environ[name] = value
 
 
+def first_rank() -> bool:
+    """Whether this process is the one that the user has started, or the first of those that a cluster has."""
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+
+
 def _command(run: Path, job: str, allow: Sequence[str]) -> list[str]:
     root = str(Path(tl_lightning.__file__).parents[1])  # of a checkout that is not installed, too
     call = f"from tl_lightning.jobs.processes import follow; follow({str(run)!r}, {job!r}, {tuple(allow)!r})"

@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,13 +18,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.taps import read_last_stage
 from tl_lightning.build import Setup, build
+from tl_lightning.callbacks.checkpoints import BestCheckpoint
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data import splits
+from tl_lightning.errors import DivergedError
 from tl_lightning.features.facts import source_probabilities
 from tl_lightning.heads import solve
 from tl_lightning.jobs import announce, trials
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
-from tl_lightning.jobs.processes import following
+from tl_lightning.jobs.processes import first_rank, following
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.resume import resumed
@@ -46,6 +49,11 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
         values, checkpoint = resumed(settings.resume, settings.plain, words)
         settings = settings_of(values, settings.allow)
     folder = RunFolder(settings.run_dir)
+    with folder.claimed(resuming=checkpoint is not None) if first_rank() else nullcontext():
+        return _train(settings, folder, checkpoint, label, started)
+
+
+def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label: str, started: float) -> dict[str, Any]:
     setup = build(settings, partial(trials.attempt, train, settings))
     advised = model.described(setup.strategy)
     if isinstance(settings.strategy, Mapping) and settings.strategy["_target_"] != advised["_target_"]:
@@ -64,6 +72,8 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
             "seconds/total": time.perf_counter() - started,
             **_facts(setup),
         }
+        if ended := announce.why_ended(setup.trainer):
+            metrics["ended"] = ended
     if setup.trainer.is_global_zero:
         _write_model(folder, settings, setup)
         folder.write_json(folder.metrics_file, metrics)
@@ -86,6 +96,8 @@ def _write_start(folder: RunFolder, settings: Settings, setup: Setup) -> None:
         if isinstance(values["data"], dict) and values["data"].get(key) is not None:
             values["data"][key] = str(where.absolute())
     folder.write_config(values)
+    if setup.module.backbone.library.save:
+        setup.module.backbone.library.save(folder.library)
     splits.write(setup.data.samples.items, folder.splits_file)
 
 
@@ -153,6 +165,11 @@ def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> 
     epochs = trainer.current_epoch if module.plan.phases else 0
     best: dict[str, float] = {"best/epoch": epochs - 1} if epochs else {}
     keeper = trainer.checkpoint_callback
+    if epochs and isinstance(keeper, BestCheckpoint) and not keeper.best_model_path:
+        raise DivergedError(
+            "training diverged: in no epoch was the loss finite, so there are no weights to keep; lower optimizer.lr, "
+            "or take trainer.precision=32-true"
+        )
     if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
         state = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])

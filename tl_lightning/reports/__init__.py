@@ -2,4 +2,6 @@
 
 from tl_lightning import lazy
 
-__getattr__ = lazy.exports(__name__, {"ContinuedCSVLogger": "csv_logger", "EpochLines": "epoch_lines"})
+__getattr__ = lazy.exports(
+    __name__, {"ContinuedCSVLogger": "csv_logger", "EpochLines": "epoch_lines", "TensorBoard": "writers"}
+)

@@ -4,27 +4,67 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl_lightning.files import atomically
 
-class ContinuedCSVLogger(CSVLogger):
-    """Lightning's CSV logger, which would delete the rows of the run that is being resumed."""
+
+class ContinuedCSVLogger(Logger):
+    """Rows of metrics in `save_dir`/metrics.csv, appended to; a new column is a new file, which is whole or absent.
+
+    Lightning's CSVLogger deletes the rows of the run that is resumed, and rewrites the file where it stands.
+    """
+
+    def __init__(self, save_dir: str, name: str = "", version: str | int = "") -> None:
+        super().__init__()
+        self.path = Path(save_dir, str(name), str(version), "metrics.csv")
+        self._columns: list[str] | None = None
 
     @property
-    def experiment(self) -> Any:
-        """The writer; at first use the rows that are already there are handed to it."""
-        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
-            path = Path(self.log_dir) / "metrics.csv"
-            earlier = path.read_text() if path.is_file() else ""
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "files will be deleted": not these
-                writer: Any = super().experiment
-            if earlier:
-                path.write_text(earlier)
-                writer.metrics_keys = next(csv.reader(io.StringIO(earlier)))
-        return super().experiment
+    def name(self) -> str:
+        """Of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """None: a run has one file."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them all."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        row = {"step": step, **{key: float(value) for key, value in metrics.items()}}
+        if "epoch" in metrics:
+            row["epoch"] = int(metrics["epoch"])
+        if self._columns is None:
+            self._columns = self._read()[0]
+        if set(row) <= set(self._columns):
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+            return
+        columns, rows = self._read()
+        self._columns = sorted({*columns, *row})
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows([*rows, row])
+        atomically(self.path, lambda draft: draft.write_text(text.getvalue(), encoding="utf-8", newline=""))
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        """The columns and rows that are there."""
+        if not self.path.is_file():
+            return [], []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        return list(reader.fieldnames or ()), rows

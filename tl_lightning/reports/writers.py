@@ -6,10 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
 
 Loggers = Iterable[Logger]
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's logger with one file of events a run: its own closes the file after every fit, validate and test."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Bring to the disk what has been logged."""
+        if self._experiment is not None:
+            self.experiment.flush()
 
 
 def add_figure(loggers: Loggers, tag: str, figure: Figure, step: int = 0) -> None:
@@ -31,11 +42,12 @@ def add_text(loggers: Loggers, tag: str, text: str, step: int = 0) -> None:
 
 
 def add_hparams(loggers: Loggers, chosen: Mapping[str, Any], scores: Mapping[str, float]) -> None:
-    """The choices of a run beside its scores, for TensorBoard's HPARAMS page."""
+    """The choices of a run beside its scores, for TensorBoard's HPARAMS page, at the end of what is logged."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(chosen), dict(scores))
             logger.save()
+            logger.experiment.close()
 
 
 def takes_pictures(loggers: Loggers) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from tl_lightning.errors import UserError
+from tl_lightning.files import atomically
 
 FORMAT = 1  # of config.yaml and model.json
 _RUN_DIR = "${run_dir}"  # what paths inside of the run begin with in config.yaml, so that the run can be moved
@@ -65,6 +68,16 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """The last but one, for where the last cannot be read."""
+        return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
+    def checkpoints(self) -> tuple[Path, Path]:
+        """What a run may be resumed from, the newest first."""
+        return self.last_checkpoint, self.previous_checkpoint
+
+    @property
     def library(self) -> Path:
         """What a library needs to build its network again: configuration, tokenizer."""
         return self.path / "backbone"
@@ -88,6 +101,36 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """TensorBoard's files."""
         return self.path / "tensorboard"
+
+    @contextmanager
+    def claimed(self, resuming: bool = False) -> Iterator[None]:
+        """While inside, no other process trains into this folder.
+
+        Raises UserError if one does, or if the folder holds a run and is not `resuming` it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as held:
+            raise UserError(
+                f"another process is training into {self.path}: wait for it, or name another folder"
+            ) from held
+        try:
+            if not resuming:
+                self.refuse_run()
+            yield
+        finally:
+            lock.release()
+            (self.path / ".lock").unlink(missing_ok=True)
+
+    def refuse_run(self) -> None:
+        """Raise UserError if the folder holds a run, which a second one would mix with."""
+        if held := [file for file in (self.config_file, *self.checkpoints) if file.exists()]:
+            raise UserError(
+                f"{self.path} already holds a run ({held[0].name}): name another folder, remove this one, or go on "
+                f"with it by resume={self.path}"
+            )
 
     def write_config(self, values: Mapping[str, Any]) -> None:
         """config.yaml, the paths inside of the run relative to wherever it lies."""
@@ -132,8 +175,8 @@ class RunFolder:
             return list(csv.DictReader(file))
 
     def write_json(self, path: Path, values: Mapping[str, Any]) -> None:
-        """Readable JSON, never half written."""
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        """Readable JSON, never half written; a number that is not finite, which JSON does not have, as null."""
+        text = json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
     def write_facts(self, values: Mapping[str, Any]) -> None:
@@ -159,14 +202,12 @@ class RunFolder:
         return values
 
 
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, then put it there, readable by whoever may read new files of this user."""
-    draft = path.with_name(path.name + ".part")
-    draft.touch()
-    mode = draft.stat().st_mode
-    write(draft)
-    draft.chmod(mode)  # safetensors would keep it from all other users
-    os.replace(draft, path)
+def _finite(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {k: _finite(v) for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_finite(v) for v in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _replaced(node: Any, old: str, new: str) -> Any:

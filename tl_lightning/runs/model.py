@@ -17,7 +17,8 @@ from tl_lightning import targets
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
-from tl_lightning.runs.folder import RunFolder, atomically
+from tl_lightning.files import atomically
+from tl_lightning.runs.folder import RunFolder
 from tl_lightning.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tl_lightning.errors import UserError
+from tl_lightning.files import atomically
 from tl_lightning.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -22,17 +26,29 @@ _FREE = (
     "trainer.precision",
     "trainer.compile",
     "trainer.channels_last",
+    "backbone.weights",
     "data.root",
     "data.file",
     "data.workers",
+    "callbacks.early_stopping",
+    "callbacks.early_stopping.patience",
     "callbacks.progress",
     "engine",
 )
 _OURS = ("resume", "debug", "allow", "run_dir")  # of this command line, not of the run
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a checkpoint's run had come."""
+
+    checkpoint: Path
+    epochs: int
+    steps: int
+
+
 def resumed(run: str | Path, values: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """The run's own values with this command line's on top, and its last checkpoint.
+    """The run's own values with this command line's on top, and the newest checkpoint that can be read.
 
     `values` is what this command line composes, `words` are its arguments. Raises UserError if the folder cannot
     be resumed, or if something else than the epochs and the machine is to change.
@@ -40,17 +56,16 @@ def resumed(run: str | Path, values: Mapping[str, Any], words: Sequence[str]) ->
     folder = RunFolder(Path(run).expanduser())
     check(folder)
     saved = folder.config()
+    refuse_outside(folder, saved)
+    patience = _patience(saved)
     take_over(saved, values, words, _FREE)
     saved["resume"] = str(folder.path)
     saved["data"]["splits"] = str(folder.splits_file)
-    done, steps = _done(folder)
-    if done >= saved["trainer"]["max_epochs"]:
-        raise UserError(
-            f"resume={folder.path} has trained its {done} epochs: raise trainer.max_epochs above {done} to go on"
-        )
-    _forget(folder.history_file, done, steps)
-    log.info(f"resuming  {folder.path} after {done} epochs")
-    return saved, str(folder.last_checkpoint)
+    done = newest(folder)
+    _refuse_finished(folder, saved, done, patience)
+    _forget(folder.history_file, done)
+    log.info(f"resuming  {folder.path} after {done.epochs} epochs")
+    return saved, str(done.checkpoint)
 
 
 def take_over(saved: dict[str, Any], values: Mapping[str, Any], words: Sequence[str], free: Sequence[str]) -> None:
@@ -63,41 +78,106 @@ def take_over(saved: dict[str, Any], values: Mapping[str, Any], words: Sequence[
         *groups, name = key.split(".")
         into, source = saved, dict(values)
         for group in groups:
-            into, source = into.setdefault(group, {}), source.get(group) or {}
+            if not isinstance(into.get(group), dict):
+                raise UserError(f"{key}: the run that is resumed has no {group}")
+            into, source = into[group], source.get(group) or {}
         into[name] = source.get(name)
 
 
 def check(folder: RunFolder) -> None:
     """Raise UserError unless the folder holds what resuming needs."""
-    for needed in (folder.config_file, folder.splits_file, folder.last_checkpoint):
+    for needed in (folder.config_file, folder.splits_file):
         if not needed.is_file():
             raise UserError(
                 f"resume={folder.path} cannot be resumed: {needed.relative_to(folder.path)} is missing there"
             )
 
 
-def _forget(path: Path, done: int, steps: int) -> None:
-    """Take the rows of epochs that will be trained again out of metrics.csv: they came after the last checkpoint.
+def refuse_outside(folder: RunFolder, saved: Mapping[str, Any]) -> None:
+    """Raise UserError if something would be written beyond the folder: by a path in its values, or by a link in it."""
+    home = folder.path.resolve()
+    for group in ("callbacks", "logger"):
+        for key, text in _texts(saved.get(group), group):
+            place = Path(text)
+            if (place.is_absolute() or ".." in place.parts) and not (home / place).resolve().is_relative_to(home):
+                raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
+    for parent, folders, files in os.walk(folder.path):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                raise UserError(f"{path} is a link that leads out of the run's folder: remove it")
 
-    Rates stand at the number of steps before theirs, and name no epoch.
+
+def _texts(node: Any, key: str) -> list[tuple[str, str]]:
+    """Every text in plain values, with its key."""
+    if isinstance(node, Mapping):
+        return [found for name, value in node.items() for found in _texts(value, f"{key}.{name}")]
+    if isinstance(node, list):
+        return [found for value in node for found in _texts(value, key)]
+    return [(key, node)] if isinstance(node, str) else []
+
+
+def newest(folder: RunFolder) -> Progress:
+    """The newest checkpoint that can be read, and how far it had come. Raises UserError if there is none."""
+    faults = []
+    for path in folder.checkpoints:
+        if not path.is_file():
+            continue
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            epochs = int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+            found = Progress(path, epochs, int(state["global_step"]))
+        except Exception as error:  # a damaged zip or pickle raises whatever it likes
+            faults.append(f"{path.name} cannot be read ({' '.join(str(error).split())})")
+            continue
+        if faults:
+            log.warning(f"{folder.path}: {faults[0]}: {path.name}, the one before, is taken")
+        return found
+    name = folder.last_checkpoint.relative_to(folder.path)
+    raise UserError(f"resume={folder.path} cannot be resumed: {'; '.join(faults) or f'{name} is missing there'}")
+
+
+def _refuse_finished(folder: RunFolder, saved: Mapping[str, Any], done: Progress, patience: int | None) -> None:
+    """Raise UserError where nothing is left to do: no epoch, and no model or scores to be written."""
+    wanted = saved["trainer"]["max_epochs"]
+    written = all(file.is_file() for file in (folder.metrics_file, folder.model_file, folder.weights_file))
+    if not written:
+        return
+    metrics = folder.metrics()
+    if done.epochs >= wanted and metrics.get("epochs", 0) >= done.epochs:
+        raise UserError(
+            f"resume={folder.path} has trained its {done.epochs} epochs: raise trainer.max_epochs above {done.epochs} "
+            "to go on"
+        )
+    now, ended = _patience(saved), metrics.get("ended")
+    if ended and metrics.get("epochs") == done.epochs and now is not None and patience is not None and now <= patience:
+        raise UserError(
+            f"resume={folder.path} was ended after {done.epochs} epochs by {ended}: to go on raise "
+            f"callbacks.early_stopping.patience above {patience}, or switch it off by callbacks.early_stopping=null"
+        )
+
+
+def _patience(saved: Mapping[str, Any]) -> int | None:
+    stopping = (saved.get("callbacks") or {}).get("early_stopping")
+    return stopping.get("patience") if isinstance(stopping, Mapping) else None
+
+
+def _forget(path: Path, done: Progress) -> None:
+    """Take the rows of epochs that will be trained again out of metrics.csv: they came after the checkpoint.
+
+    Rates stand at the number of steps before theirs, and name no epoch. A row that was cut short by a kill goes, too.
     """
     if not path.is_file():
         return
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows, names = list(reader), list(reader.fieldnames or ())
-    kept = [r for r in rows if (int(r["epoch"]) < done if r.get("epoch") else int(r.get("step") or 0) < steps)]
-    if len(kept) < len(rows):
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(kept)
+    kept = [r for r in rows if None not in r.values() and _before(r, done)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(kept)
+    atomically(path, lambda draft: draft.write_text(text.getvalue(), encoding="utf-8", newline=""))
 
 
-def _done(folder: RunFolder) -> tuple[int, int]:
-    """Epochs and steps at the last checkpoint. Raises UserError if it cannot be read."""
-    try:
-        state = torch.load(folder.last_checkpoint, map_location="cpu", weights_only=True)
-        return int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]), int(state["global_step"])
-    except Exception as error:  # a damaged zip or pickle raises whatever it likes
-        raise UserError(f"resume={folder.path} cannot be resumed: last.ckpt cannot be read ({error})") from error
+def _before(row: Mapping[str, str], done: Progress) -> bool:
+    return int(row["epoch"]) < done.epochs if row.get("epoch") else int(row.get("step") or 0) < done.steps

@@ -156,6 +156,18 @@ class Task:
         """Whether a score is the better the higher it is."""
         return score.rpartition("/")[2] not in ("loss", "loss_epoch", "loss_step", "calibration_error", "kl")
 
+    def mode(self, score: str) -> str:
+        """The same in the words of Lightning's callbacks: "max" or "min"."""
+        return "max" if self.rises(score) else "min"
+
+    def score_names(self) -> list[str]:
+        """All that is reported of validation, as monitors name it."""
+        names = ["val/loss", "train/loss_epoch"]
+        for name, metric in self.scores().items():
+            labels = getattr(metric, "labels", None)  # one value for each of the outputs
+            names += [f"val/{name}/{label}" for label in labels] if labels else [f"val/{name}"]
+        return names
+
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it, as it is built again."""
         return {"_target_": name_of(type(self)), "outputs": list(self.outputs)}

@@ -24,6 +24,7 @@ from tl_lightning.data.images import image_table as tables
 from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
 from tl_lightning.data.loader_options import Loading, grouped
 from tl_lightning.data.samples import Samples
+from tl_lightning.data.sampling import EpochLoader
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
@@ -156,7 +157,7 @@ class ImageDataModule(LabelledData):
             log.info(f"loading   {per_image * 1e3:.2g} ms an image: {processes}")
         options = {**self.loader_options(), **order}
         held: Any = images  # of which collate makes batches
-        return DataLoader(
+        return EpochLoader(
             held,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -15,7 +15,7 @@ from tl_lightning import checks
 from tl_lightning.batch import Batch
 from tl_lightning.data.datamodule import LabelledData, Preview
 from tl_lightning.data.loader_options import Loading, grouped
-from tl_lightning.data.sampling import EvalBatches, Key, LengthBatches
+from tl_lightning.data.sampling import EpochLoader, EvalBatches, Key, LengthBatches
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.texts import text_table as tables
 from tl_lightning.data.texts.text_table import Columns, TextTable
@@ -128,7 +128,7 @@ class TextDataModule(LabelledData):
     def _loader(self, split: str, **order: Any) -> DataLoader[Batch]:
         options = {**self.loader_options(), **order}
         texts: Any = self._texts[split]
-        return DataLoader(texts, collate_fn=self.collate, **options)
+        return EpochLoader(texts, collate_fn=self.collate, **options)
 
 
 def text_table(
