@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_lightning import machine
-from tl_lightning.cli.console import StdoutHandler
+from tl_lightning.cli.console import Printable, StdoutHandler
 from tl_lightning.errors import UserError
 from tl_lightning.options import options
 from tl_lightning.run import Run
@@ -194,6 +194,8 @@ def _speaking() -> Iterator[None]:
     with _turn, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, whose bars nobody sees
         if not logger.hasHandlers():
-            logger.addHandler(StdoutHandler())
+            handler = StdoutHandler()
+            handler.setFormatter(Printable())
+            logger.addHandler(handler)
             logger.setLevel(logging.INFO)
         yield

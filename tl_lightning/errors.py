@@ -11,6 +11,10 @@ class UserError(ValueError):
 
     exit_code: ClassVar[int] = 1
 
+    def __init__(self, message: str) -> None:
+        # a loader's process hands over what was raised there wrapped in its traceback
+        super().__init__(message.rpartition("UserError: ")[2].strip() if message.startswith("Caught ") else message)
+
 
 class DivergedError(UserError):
     """A training whose numbers are no longer finite."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from PIL import ImageColor
 
+from tl_lightning import checks
 from tl_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,11 +17,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How image files are read.
+
+    `levels`: the highest grey level of files of 16 bits, of which cameras fill 10, 12 or 14. `ground`: the colour
+    behind what is transparent. `max_megapixels` that may be decoded of one image, after a JPEG was decoded at a
+    fraction of its size. Raises UserError for a colour that there is not.
+    """
+
+    levels: int = 65535
+    ground: str = "white"
+    max_megapixels: float = 178.0
+
+    def __post_init__(self) -> None:
+        checks.number("data.max_megapixels", self.max_megapixels, 0.01)
+        try:
+            ImageColor.getrgb(str(self.ground))
+        except ValueError as error:
+            raise UserError(f"data.ground={self.ground} is no colour: say white, black, or '#808080'") from error
+
+
+@dataclass(frozen=True)
 class ImageInput:
     """Geometry and normalisation of one set of weights, in pixels and in units of [0, 1].
 
     Training crops of `size`; evaluation resizes the short side to `eval_resize` and cuts `eval_size` from the
-    centre. The two sizes differ where the weights were trained so (the FixRes effect, arXiv:1906.06423).
+    centre. The two sizes differ where the weights were trained so (the FixRes effect, arXiv:1906.06423). `reading` is
+    what the data add: how the files are read.
     """
 
     size: int
@@ -29,6 +53,7 @@ class ImageInput:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     min_size: int = 1
+    reading: Reading = field(default=Reading(), compare=False)
     noun: ClassVar[str] = "images"
     fixed_size: ClassVar[bool] = True
 
@@ -54,6 +79,10 @@ class ImageInput:
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it."""
         return asdict(self)
+
+    def read_as(self, facts: Mapping[str, Any]) -> ImageInput:
+        """The same with the reading that `facts` of a run tell of; as it is where they tell of none."""
+        return replace(self, reading=Reading(**facts["reading"])) if facts.get("reading") else self
 
     @property
     def meaning(self) -> str:
@@ -120,6 +149,10 @@ class TextInput:
 
     def __str__(self) -> str:
         return f"up to {self.length} tokens, {self.pooling} pooled"
+
+    def read_as(self, facts: Mapping[str, Any]) -> TextInput:
+        """The same: a text is read in one way."""
+        return self
 
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it beside the tokenizer, which has files of its own."""

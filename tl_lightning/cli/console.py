@@ -1,8 +1,10 @@
-"""Log lines that get along with a progress bar."""
+"""Log lines that get along with a progress bar and with any name."""
 
 import logging
 import sys
 from typing import TextIO
+
+from tl_lightning.printable import printable
 
 
 class StdoutHandler(logging.StreamHandler[TextIO]):
@@ -18,3 +20,11 @@ class StdoutHandler(logging.StreamHandler[TextIO]):
     def stream(self) -> TextIO:  # type: ignore[override]
         """The current standard output."""
         return sys.stdout
+
+
+class Printable(logging.Formatter):
+    """Lines in which no file's name can move the cursor, and that every terminal and file takes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return printable(super().format(record), lines=True)

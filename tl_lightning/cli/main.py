@@ -27,6 +27,7 @@ from tl_lightning.config.explain import CAUGHT, expected, explain
 from tl_lightning.config.words import arguments
 from tl_lightning.errors import Stopped, UserError
 from tl_lightning.options import conf_dir
+from tl_lightning.printable import printable
 from tl_lightning.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -124,12 +125,12 @@ def one_line_errors(debug: bool = False, folder: Path | None = None) -> Iterator
     try:
         yield
     except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped by hand", file=sys.stderr)
+        print(printable(str(stop) or "stopped by hand"), file=sys.stderr)
         sys.exit(stop.exit_code if isinstance(stop, Stopped) else 128 + signal.SIGINT)
     except CAUGHT as error:
         if debug or not expected(error):
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {printable(explain(error))}", file=sys.stderr)
         if folder is not None and {p.name for p in folder.iterdir()} <= {".hydra", "train.log", "pretrain.log"}:
             shutil.rmtree(folder)  # nothing of its own is there
         sys.exit(error.exit_code if isinstance(error, UserError) else 1)

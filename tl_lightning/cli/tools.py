@@ -13,6 +13,7 @@ from tl_lightning.config.compose import check_choices, composed
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError, nearest
+from tl_lightning.printable import printable
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def predict(argv: Sequence[str]) -> None:
         from tl_lightning.runs.model import load_model
 
         for name, answer, numbers in job(load_model(own["run"]), own["source"]):
-            print(f"{name}\t{answer}\t{max(numbers):.4f}")
+            print(f"{printable(name)}\t{printable(str(answer))}\t{max(numbers):.4f}")
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
         quiet()
         for name, value in judge(_folder("run", own["run"])).scores(own["split"]).items():
-            print(f"{name:<28} {value:.4f}")
+            print(f"{printable(name):<28} {value:.4f}")
 
 
 def wise(argv: Sequence[str]) -> None:

@@ -6,28 +6,35 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tl_lightning import machine
+from tl_lightning.files import atomically
 from tl_lightning.paths import cache_dir
 
 log = logging.getLogger(__name__)
 
 
-def remembered(kind: str, root: Path, paths: Sequence[str], find: Callable[[Path], Any], doing: str) -> dict[str, Any]:
+def remembered(
+    kind: str,
+    root: Path,
+    paths: Sequence[str],
+    find: Callable[[Path], Any],
+    doing: str,
+    valid: Callable[[Any], bool],
+) -> dict[str, Any]:
     """`find(root / path)` (something that JSON holds) for every path, computed anew only where the file has changed.
 
-    Answers are remembered in the cache folder by path, size and time of change. `doing` tells the user what takes
-    its time: "checking that {} images can be read".
+    Answers are remembered in the cache folder by path, size and time of change; those that are not `valid` are found
+    anew. `doing` tells the user what takes its time: "checking that {} images can be read".
     """
     memory = cache_dir() / kind / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
     before = _read(memory)
     stamps = {p: stamp(root / p) for p in paths}
-    new = [p for p in paths if before.get(p, [None])[:2] != stamps[p]]
+    new = [p for p in paths if not _holds(before.get(p), stamps[p], valid)]
     if len(new) > 1000:
         log.info(f"{doing.format(len(new))} (once; the answer is remembered)")
     with ThreadPoolExecutor(machine.cores()) as pool:
@@ -46,19 +53,23 @@ def stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read(memory: Path) -> dict[str, list[Any]]:
+def _holds(remembered: Any, stamp: list[int], valid: Callable[[Any], bool]) -> bool:
+    """Whether an entry of the memory, of which anybody may have made anything, is an answer for the file as it is."""
+    is_entry = isinstance(remembered, list) and len(remembered) == 3 and remembered[:2] == stamp
+    return is_entry and stamp != [-1, -1] and valid(remembered[2])
+
+
+def _read(memory: Path) -> dict[str, Any]:
     try:
-        answers: dict[str, list[Any]] = json.loads(memory.read_text())
+        answers = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return answers
+    return answers if isinstance(answers, dict) else {}
 
 
-def _write(memory: Path, answers: dict[str, list[Any]]) -> None:
+def _write(memory: Path, answers: dict[str, Any]) -> None:
+    text = json.dumps(answers)
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False) as file:
-            json.dump(answers, file)
-        os.replace(file.name, memory)
+        atomically(memory, lambda draft: draft.write_text(text, encoding="utf-8"))
     except OSError as error:
         log.info(f"{memory.parent} cannot be written ({error.strerror}): the next run reads {len(answers)} files again")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +15,14 @@ import numpy as np
 from tl_lightning import checks
 from tl_lightning.data.samples import Item
 from tl_lightning.errors import UserError
+from tl_lightning.files import atomically
 from tl_lightning.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ("path", "split", "class", "skipped")
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")  # how a cell begins that spreadsheets take for a formula
 
 
 @dataclass(frozen=True)
@@ -74,20 +81,26 @@ def stratified(
     A class's draw depends on its own files and the seed alone. `strata`, by path, stand for the classes if given.
     """
     strata = strata or {i.path: i.label for i in items}
+    by_stratum: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        if item.split == "train":
+            by_stratum[strata[item.path]].append(item.path)
     moved: set[str] = set()
-    for stratum in sorted({strata[i.path] for i in items}):
-        paths = sorted(i.path for i in items if strata[i.path] == stratum and i.split == "train")
+    for stratum, paths in sorted(by_stratum.items()):
         count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
-        moved.update(_draw(paths, count, stratum, seed))
+        moved.update(_draw(sorted(paths), count, stratum, seed))
     return [replace(i, split=into) if i.path in moved else i for i in items]
 
 
 def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
     """At most `per_class` usable train items of each class; the other splits stay whole."""
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        if item.split == "train" and not item.skipped:
+            by_label[item.label].append(item.path)
     kept: set[str] = set()
-    for label in sorted({i.label for i in items}):
-        paths = sorted(i.path for i in items if i.label == label and i.split == "train" and not i.skipped)
-        kept.update(_draw(paths, min(per_class, len(paths)), label, seed))
+    for label, paths in sorted(by_label.items()):
+        kept.update(_draw(sorted(paths), min(per_class, len(paths)), label, seed))
     return [i for i in items if i.split != "train" or i.skipped or i.path in kept]
 
 
@@ -97,29 +110,56 @@ def _draw(paths: Sequence[str], count: int, label: str, seed: int) -> list[str]:
 
 
 def write(items: Sequence[Item], path: Path) -> None:
-    """All items, skipped ones with their reason, as CSV."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows((i.path, i.split, i.label, i.skipped) for i in items)
+    """All items, skipped ones with their reason, as CSV; a cell that a spreadsheet would compute begins with a '."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    writer.writerows(map(_guarded, (i.path, i.split, i.label, i.skipped)) for i in items)
+    whole = text.getvalue().encode("utf-8", "surrogateescape")
+    atomically(path, lambda draft: draft.write_bytes(whole))
+
+
+def _guarded(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_COMPUTED) else cell
+
+
+def _plain(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_COMPUTED) else cell
 
 
 def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") -> list[Item]:
-    """Items as `write` left them. Raises UserError if the file is another's or names samples that are gone.
+    """Items as `write` left them, its columns in any order. Raises UserError if the file is another's.
 
-    `among`: the option that says where they should be.
+    So it does for samples that are gone, that lie elsewhere, or that are named twice. `among`: the option that says
+    where they should be.
     """
+    items = [Item(*(_plain(cell) for cell in row)) for row in _rows(path)]
+    if skipped := [i for i in items if i.skipped]:
+        log.warning(f"{path} leaves out {len(skipped)} samples, the first {skipped[0].path} ({skipped[0].skipped})")
+    if strange := {i.split for i in items if not i.skipped} - set(SPLITS):
+        raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
+    if outside := [i.path for i in items if Path(i.path).is_absolute() or ".." in Path(i.path).parts]:
+        raise UserError(f"data.splits={path} names {outside[0]}, which is not below {among}: remove that line")
+    seen = Counter(i.path for i in items)
+    if doubled := [name for name, count in seen.items() if count > 1]:
+        raise UserError(f"data.splits={path} names {doubled[0]} {seen[doubled[0]]} times: keep one of its lines")
+    if gone := [i.path for i in items if not i.skipped and not exists(i.path)]:
+        raise UserError(
+            f"data.splits={path} names {len(gone)} samples that are not in {among}: {', '.join(gone[:3])}; bring them "
+            "back, or remove their lines"
+        )
+    return items
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The cells of every line, in the order of _COLUMNS. Raises UserError for a file that has not these."""
     if not path.is_file():
         raise UserError(f"data.splits={path} does not exist")
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # spreadsheets add the mark
         rows = [row for row in csv.reader(file) if row]
-    if not rows or tuple(rows[0]) != _COLUMNS:
+    if not rows or sorted(rows[0]) != sorted(_COLUMNS):
         raise UserError(f"data.splits={path} must have the columns {', '.join(_COLUMNS)}")
     if short := [i for i, row in enumerate(rows, 1) if len(row) != len(_COLUMNS)]:
         raise UserError(f"data.splits={path}: line {short[0]} has not the {len(_COLUMNS)} columns of the first")
-    items = [Item(path=r[0], split=r[1], label=r[2], skipped=r[3]) for r in rows[1:]]
-    if strange := {i.split for i in items if not i.skipped} - set(SPLITS):
-        raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
-    if gone := [i.path for i in items if not i.skipped and not exists(i.path)]:
-        raise UserError(f"data.splits={path} names {len(gone)} samples that are not in {among}: {', '.join(gone[:3])}")
-    return items
+    order = [rows[0].index(name) for name in ("path", "class", "split", "skipped")]  # as Item has them
+    return [[row[k] for k in order] for row in rows[1:]]

@@ -121,7 +121,7 @@ def _write_model(folder: RunFolder, settings: Settings, setup: Setup) -> None:
         "backbone": _without_objects(settings.backbone),
         "task": module.task.facts(),
         "classes": list(module.task.outputs),
-        "preprocessing": module.backbone.input.facts(),
+        "preprocessing": setup.data.input.facts(),
         "features": module.backbone.feature_dim,
         "stages": module.backbone.stage_names,
         "head": _without_objects(settings.head),

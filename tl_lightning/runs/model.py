@@ -126,6 +126,7 @@ def _backbone(folder: RunFolder, facts: Mapping[str, Any], allow: Sequence[str])
     if "weights" in spec:
         known["weights"] = None
     backbone: Backbone = targets.build({**spec, **known}, allow)
+    backbone.input = backbone.input.read_as(facts["preprocessing"])
     return backbone
 
 

@@ -126,8 +126,8 @@ def newest(folder: RunFolder) -> Progress:
             state = torch.load(path, map_location="cpu", weights_only=True)
             epochs = int(state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
             found = Progress(path, epochs, int(state["global_step"]))
-        except Exception as error:  # a damaged zip or pickle raises whatever it likes
-            faults.append(f"{path.name} cannot be read ({' '.join(str(error).split())})")
+        except Exception:  # a damaged zip or pickle raises whatever it likes
+            faults.append(f"{path.name} cannot be read")
             continue
         if faults:
             log.warning(f"{folder.path}: {faults[0]}: {path.name}, the one before, is taken")

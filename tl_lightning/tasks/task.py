@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -38,6 +39,12 @@ class Labels:
 MakeTask = Callable[[Labels], tuple["Task", list[str]]]  # the task for labels, and the labels as it reads them
 
 
+def natural(name: str) -> list[Any]:
+    """A key that sorts 2 before 10, and names that differ in zeros alone by their letters."""
+    parts = re.split(r"([0-9]+)", name)
+    return [*((int(p), "") if i % 2 else (-1, p) for i, p in enumerate(parts)), (-2, name)]
+
+
 @dataclass(frozen=True)
 class Task:
     """What is asked of the outputs (N, C) of a network, one for each name in `outputs`.
@@ -61,7 +68,7 @@ class Task:
 
     def naming(self, labels: Sequence[str]) -> Self:
         """The task with the outputs that these labels call for."""
-        return replace(self, outputs=tuple(sorted({name for label in labels for name in self.members(label)})))
+        return replace(self, outputs=tuple(sorted({n for label in labels for n in self.members(label)}, key=natural)))
 
     def members(self, label: str) -> list[str]:
         """The outputs of which a label is an example, for counting."""

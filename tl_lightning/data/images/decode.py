@@ -2,44 +2,82 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+from tl_lightning.inputs import Reading
+
+# What Pillow may try: no format that starts another program (EPS: Ghostscript) or holds more than pixels.
+_FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO", "PPM", "DIB", "ICO", "PCX", "SGI", "TGA",
+)  # fmt: skip
+EXTENSIONS = frozenset(
+    f".{ending}"
+    for ending in "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif avifs jp2 j2k mpo ppm pgm pbm pnm ico pcx "
+    "sgi rgb tga".split()
+)
+DEFAULT = Reading()
 
 _ORIENTATION = 0x0112
+_LONGEST = 32  # times the short side: what is longer is cut at both ends, as no crop looks there
+Image.MAX_IMAGE_PIXELS = None  # a limit for all of Pillow; ours is `Reading.max_megapixels`, and says what to do
 
 
-def load_rgb(path: str | Path, at_least: int | None = None) -> Image.Image:
-    """The image upright (EXIF), as RGB; transparency on white, 16 bits scaled down, first frame of an animation.
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those of the formats that the installed Pillow can read."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def opened(path: str | Path, at_least: int | None = None, reading: Reading = DEFAULT) -> Iterator[Image.Image]:
+    """An image file whose pixels have not been decoded yet, a JPEG drafted; Pillow's warnings are passed over.
+
+    Raises ValueError for more pixels than may be decoded, OSError or whatever Pillow finds for what is no image.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
+        with Image.open(path, formats=formats()) as image:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))  # only JPEG knows how to
+            megapixels = image.width * image.height / 1e6
+            if megapixels > reading.max_megapixels:
+                raise ValueError(
+                    f"{image.width} x {image.height} are {megapixels:.0f} megapixels, more than "
+                    f"data.max_megapixels={reading.max_megapixels:g}: resize it, or raise that"
+                )
+            yield image
+
+
+def load_rgb(path: str | Path, at_least: int | None = None, reading: Reading = DEFAULT) -> Image.Image:
+    """The image upright (EXIF), as RGB; transparency on a ground, 16 bits scaled down, first frame of an animation.
 
     `at_least`: pixels of the short side that will do. A JPEG of twice as many or more is decoded at 1/2, 1/4 or 1/8
     of its size, with the less work: the inverse cosine transform does the shrinking.
 
     Raises OSError, SyntaxError or ValueError (whatever Pillow finds) if the file cannot be decoded whole.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
-        with Image.open(path) as image:
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))  # only JPEG knows how to
-            image.load()
-            return to_rgb(_upright(image))
+    with opened(path, at_least, reading) as image:
+        image.load()
+        return to_rgb(_bounded(_upright(image)), reading)
 
 
 def size(path: str | Path) -> tuple[int, int]:
-    """Width and height of the upright image, from the file's header alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            try:
-                turned = image.getexif().get(_ORIENTATION, 1) >= 5
-            except Exception:  # as in _upright
-                turned = False
-            return (image.height, image.width) if turned else image.size
+    """Width and height of the upright image as it is loaded, from the file's header alone."""
+    with opened(path, reading=Reading(max_megapixels=float("inf"))) as image:
+        try:
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        except Exception:  # as in _upright
+            turned = False
+        width, height = (image.height, image.width) if turned else image.size
+        return min(width, _LONGEST * height), min(height, _LONGEST * width)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -49,21 +87,40 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB; transparency on white, 16 bits scaled down."""
+def _bounded(image: Image.Image) -> Image.Image:
+    """The middle of an image that is many times as long as it is wide; resized whole it would take gigabytes."""
+    width, height = min(image.width, _LONGEST * image.height), min(image.height, _LONGEST * image.width)
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def highest_level(image: Image.Image) -> int:
+    """The highest grey level of a loaded image of 16 bits; 0 of any other."""
+    return int(np.asarray(image).max()) if image.mode.startswith("I;16") else 0
+
+
+def to_rgb(image: Image.Image, reading: Reading = DEFAULT) -> Image.Image:
+    """An image of any mode as RGB; transparency on a ground, 16 bits scaled down.
+
+    Raises ValueError for values that are no numbers.
+    """
     if image.mode.startswith("I") or image.mode == "F":
-        return _scaled(np.asarray(image)).convert("RGB")
+        return _scaled(np.asarray(image), reading.levels).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        ground = Image.new("RGBA", rgba.size, ImageColor.getrgb(reading.ground))
+        return Image.alpha_composite(ground, rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _scaled(values: np.ndarray) -> Image.Image:
+def _scaled(values: np.ndarray, highest: int) -> Image.Image:
     """Grey levels of 16-bit integers, or of floats in [0, 1], as 8 bits; wider ranges are stretched to fit."""
     levels = values.astype(np.float64)
-    top = 1.0 if values.dtype.kind == "f" else 65535.0
+    if not np.isfinite(levels).all():
+        raise ValueError("it holds values that are no numbers (NaN or infinity)")
+    top = 1.0 if values.dtype.kind == "f" else float(highest)
     if levels.min() < 0 or levels.max() > top:
         levels, top = levels - levels.min(), float(np.ptp(levels)) or 1.0
     return Image.fromarray(np.round(levels / top * 255).astype(np.uint8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,23 +10,26 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl_lightning import checks
 from tl_lightning.batch import Batch, first_tensor
 from tl_lightning.data.datamodule import LabelledData, Preview, Variation
-from tl_lightning.data.file_memo import remembered, stamp
-from tl_lightning.data.images import decoded, transforms
+from tl_lightning.data.file_memo import stamp
+from tl_lightning.data.images import decoded, doctor, transforms
 from tl_lightning.data.images import image_folder as folders
 from tl_lightning.data.images import image_table as tables
+from tl_lightning.data.images.decode import DEFAULT, load_rgb
+from tl_lightning.data.images.image_folder import Checking
 from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
 from tl_lightning.data.loader_options import Loading, grouped
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochLoader
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
-from tl_lightning.inputs import ImageInput
+from tl_lightning.inputs import ImageInput, Reading
 from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import MakeTask
 
@@ -41,12 +43,14 @@ class Decoding:
     """`workers` None: as many processes as the time that an image takes to load calls for.
 
     `cache`: where decoded images are kept, "auto", "ram", "disk" or "off". `draft`: large JPEGs are decoded at a
-    fraction of their size.
+    fraction of their size. `ground` (a colour) and `max_megapixels`: as in Reading.
     """
 
     workers: int | None = None
     cache: str = "auto"
     draft: bool = True
+    ground: str = "white"
+    max_megapixels: float = 178.0
 
     def __post_init__(self) -> None:
         if str(self.cache) == "False":  # which is how YAML reads "off"
@@ -74,7 +78,8 @@ class ImageDataModule(LabelledData):
         decoding = decoding or Decoding()
         self.input, self.augment, self.workers = input, augment, decoding.workers
         self.cache, self.draft = decoding.cache, decoding.draft
-        self.reading = "draft" if decoding.draft else "whole"
+        how = "draft" if decoding.draft else "whole"
+        self.reading = how if input.reading == DEFAULT else f"{how} {input.reading}"
         self.eval_transform = transforms.eval_transform(input)
         self.train_transform = transforms.train_transform(input, transforms.ImageAugmentation(None, 0.0))
         self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
@@ -101,7 +106,11 @@ class ImageDataModule(LabelledData):
     def images(self, split: str, transform: transforms.Transform, keep: bool = True) -> Images:
         """A split's images under a transform; if they are asked for often, decoded ones are kept as `cache` says."""
         slots = self._decoded_by(split, transform) if keep and self.cache != "off" else None
-        return Images(self.samples.split(split), transform, slots, self.draft)
+        return Images(self.samples.split(split), transform, slots, self.draft, self._open)
+
+    def _open(self, path: str, at_least: int | None = None) -> Image.Image:
+        """An image of a file, as the data's files are read."""
+        return load_rgb(path, at_least, self.input.reading)
 
     def dataset(self, split: str, transform: transforms.Transform) -> Images:
         """A split's images for one pass, of which nothing is kept."""
@@ -124,9 +133,8 @@ class ImageDataModule(LabelledData):
     def digests(self, split: str) -> list[str]:
         """Of the files of a split, in order; remembered until a file changes."""
         paths = [i.path for i in self.samples.used(split)]
-        doing = "reading {} images to recognise them by their content"
-        found = remembered("digests", self.samples.root, paths, _digest, doing)
-        return [found[p] for p in paths]
+        found = doctor.look(self.samples.root, paths, replace(self.input.reading, levels=DEFAULT.levels), self.draft)
+        return [found[p].digest for p in paths]
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
         """Images (3, H, W) as (N, 3, H, W)."""
@@ -138,7 +146,7 @@ class ImageDataModule(LabelledData):
 
     def _decoded_by(self, split: str, transform: transforms.Transform) -> decoded.Decoded | None:
         """Where a split's images are kept; the loader of the last evaluation finds what those before it have filled."""
-        name = f"{transform.prepare} draft={self.draft}"
+        name = f"{transform.prepare} {self.reading}"
         if (split, name) not in self._slots:
             stamps = [[str(Path(p).resolve()), *stamp(Path(p))] for p, _ in self.samples.split(split)]
             shapes = prepared_shapes(self.samples, split, transform)
@@ -176,17 +184,12 @@ class ImageDataModule(LabelledData):
         return super().on_after_batch_transfer(Batch(images, targets, batch.index), dataloader_idx)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
 @dataclass(frozen=True)
 class ImageOptions:
     """What images may be told, wherever they come from."""
 
     augment: transforms.ImageAugmentation
-    on_error: str
+    checking: Checking
     division: SplitOptions
     loading: Loading
     decoding: Decoding
@@ -208,9 +211,11 @@ def image_options(
         raise UserError("the backbone reads texts, and the data are images: take data=text_csv, or an image backbone")
     checks.boolean("data.flip", flip)
     augment = augment or transforms.ImageAugmentation()
-    return ImageOptions(
-        augment if flip else replace(augment, flip=0.0), on_error, *grouped(options, SplitOptions, Loading, Decoding)
+    division, loading, decoding = grouped(options, SplitOptions, Loading, Decoding)
+    checking = Checking(
+        on_error, Reading(ground=decoding.ground, max_megapixels=decoding.max_megapixels), decoding.draft
     )
+    return ImageOptions(augment if flip else replace(augment, flip=0.0), checking, division, loading, decoding)
 
 
 def image_folder(input: ImageInput, task: MakeTask = infer, *, root: str, **options: Any) -> ImageDataModule:
@@ -219,8 +224,8 @@ def image_folder(input: ImageInput, task: MakeTask = infer, *, root: str, **opti
     Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
     """
     told = image_options(input, **options)
-    samples = folders.read(root, task, told.division, on_error=told.on_error)
-    return ImageDataModule(samples, input, told.augment, told.loading, told.decoding)
+    samples = folders.read(root, task, told.division, told.checking)
+    return ImageDataModule(samples, replace(input, reading=samples.reading), told.augment, told.loading, told.decoding)
 
 
 def image_table(input: ImageInput, task: MakeTask = infer, *, frame: Any, root: str, **options: Any) -> ImageDataModule:
@@ -229,5 +234,5 @@ def image_table(input: ImageInput, task: MakeTask = infer, *, frame: Any, root: 
     Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
     """
     told = image_options(input, **options)
-    samples = tables.read(frame, root, task, told.division, on_error=told.on_error)
-    return ImageDataModule(samples, input, told.augment, told.loading, told.decoding)
+    samples = tables.read(frame, root, task, told.division, told.checking)
+    return ImageDataModule(samples, replace(input, reading=samples.reading), told.augment, told.loading, told.decoding)

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tl_lightning import checks
-from tl_lightning.data import splits
+from tl_lightning.data import copies, splits
 from tl_lightning.data.images import doctor, layout
+from tl_lightning.data.images.decode import DEFAULT
+from tl_lightning.data.images.doctor import Finding
 from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
+from tl_lightning.inputs import Reading
 from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import Labels, MakeTask, Task
 
 log = logging.getLogger(__name__)
 
+_BITS = (8, 10, 12, 14, 16)  # that cameras and microscopes fill of 16
+
+
+@dataclass(frozen=True)
+class Checking:
+    """What is done about files: `on_error` "skip" or "raise", how they are `reading`, and whether JPEGs are drafted."""
+
+    on_error: str = "skip"
+    reading: Reading = DEFAULT
+    draft: bool = True
+
+    def __post_init__(self) -> None:
+        checks.one_of("data.on_error", self.on_error, ("skip", "raise"))
+
+    def complain(self, faults: Sequence[str]) -> None:
+        """Warn of them; or raise UserError with the first if that is what `on_error` says."""
+        if faults and self.on_error == "raise":
+            raise UserError(f"{faults[0]}; data.on_error=skip trains without")
+        for fault in faults:
+            log.warning(fault)
+
 
 @dataclass(frozen=True)
 class ImageFolder(Samples):
-    """The images under `root`, known by their paths below it."""
+    """The images under `root`, known by their paths below it, and how their files are read."""
 
+    reading: Reading = DEFAULT
     noun = "images"
 
     def sample(self, item: Item) -> str:
@@ -31,54 +56,86 @@ class ImageFolder(Samples):
 
 
 def read(
-    root: str, task: MakeTask = infer, division: SplitOptions | None = None, *, on_error: str = "skip"
+    root: str, task: MakeTask = infer, division: SplitOptions | None = None, checking: Checking | None = None
 ) -> ImageFolder:
     """Find, check and split the images under `root`.
 
     `root` holds class folders, or train[/val][/test] of class folders; what is missing is drawn from train. Raises
     UserError for anything that cannot be trained on.
     """
-    division = division or SplitOptions()
-    checks.one_of("data.on_error", on_error, ("skip", "raise"))
+    division, checking = division or SplitOptions(), checking or Checking()
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"data.root={root} does not exist or is no folder: it must hold one folder of images per class")
     if division.splits:
-        items = splits.read(Path(division.splits), exists=lambda p: (folder / p).exists())
+        known = splits.read(Path(division.splits), exists=lambda p: (folder / p).exists())
     else:
-        items = checked(folder, layout.find(folder), on_error)
+        laid = layout.find(folder)
+        checking.complain(laid.faults)
+        known, folder = laid.items, laid.root
+    items, findings = checked(folder, known, checking)
     made, labels = task(Labels(tuple(i.label for i in items), f"data.root={root}", names=True))
     items = [replace(i, label=label) for i, label in zip(items, labels, strict=True)]
+    return divided(folder, items, findings, made, replace(checking, on_error="skip"), division, f"data.root={root}")
+
+
+def divided(
+    root: Path,
+    items: Sequence[Item],
+    findings: Mapping[str, Finding],
+    task: Task,
+    checking: Checking,
+    division: SplitOptions,
+    where: str,
+) -> ImageFolder:
+    """Checked items with the splits that nobody gives drawn from train, copies of an image on one side.
+
+    Raises UserError for anything that cannot be trained on.
+    """
+    usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
+    same = {path: finding.digest for path, finding in findings.items()}
     if not division.splits:
-        items = _divided(items, made, division)
-    items = division.limited(items, made)
-    found = ImageFolder(folder, tuple(items), made.naming([i.label for i in items]))
-    found.refuse_unusable(f"data.root={root}")
+        given: Collection[str] = {i.split for i in usable}
+        usable = copies.divided(usable, same, task, division, given)
+    usable = division.limited(usable, task)
+    every = sorted([*usable, *skipped], key=lambda i: i.path)
+    reading = replace(checking.reading, levels=_levels([findings[i.path].level for i in usable]))
+    found = ImageFolder(root, tuple(every), task.naming([i.label for i in every]), reading)
+    found.refuse_unusable(where)
+    copies.report(usable, same, "images", lambda i: i.path)
     return found
 
 
-def checked(root: Path, items: Sequence[Item], on_error: str) -> list[Item]:
-    """Items with the reason filled in for unreadable files, which are listed by name.
+def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list[Item], Mapping[str, Finding]]:
+    """Items with the reason filled in for unreadable files, which are listed by name, and all findings by path.
 
     Raises UserError if `on_error` says so, or if nothing is left.
     """
-    faults = doctor.unreadable(root, [i.path for i in items])
+    findings = doctor.look(root, [i.path for i in items if not i.skipped], checking.reading, checking.draft)
+    faults = {path: finding.fault for path, finding in findings.items() if finding.fault}
     for path, reason in faults.items():
         log.warning(f"unreadable: {root / path} ({reason})")
-    if faults and on_error == "raise":
+    if faults and checking.on_error == "raise":
         raise UserError(
-            f"{len(faults)} unreadable images, the first {root / next(iter(faults))}: mend or remove them, "
-            "or train without them by data.on_error=skip"
+            f"{len(faults)} unreadable images, the first {root / next(iter(faults))} ({next(iter(faults.values()))}): "
+            "mend or remove them, or train without them by data.on_error=skip"
         )
     if len(faults) == len(items):
         raise UserError(f"none of the {len(items)} images under {root} can be read")
     if faults:
         log.warning(f"skipped {len(faults)} unreadable of {len(items)} images; splits.csv names them")
-    return [Item(i.path, i.label, "", faults[i.path]) if i.path in faults else i for i in items]
+    if blank := [path for path, finding in findings.items() if finding.blank]:
+        log.warning(
+            f"{len(blank)} of {len(items)} images are blank, all their pixels one value, e.g. {root / blank[0]}; "
+            f"transparency is put on data.ground={checking.reading.ground}"
+        )
+    return [Item(i.path, i.label, "", faults[i.path]) if i.path in faults else i for i in items], findings
 
 
-def _divided(items: Sequence[Item], task: Task, division: SplitOptions) -> list[Item]:
-    """Items with the splits that the folders do not give drawn from train, from readable images only."""
-    given = {i.split for i in items}
-    usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
-    return sorted([*division.drawn(usable, task, given), *skipped], key=lambda i: i.path)
+def _levels(highest: Sequence[int]) -> int:
+    """The highest grey level that files of 16 bits use, over all of them; said where that is not all 16."""
+    top = max(highest, default=0)
+    bits: int = next(b for b in _BITS if top < 2**b) if top else 16
+    if bits < 16:
+        log.info(f"levels    {bits} of 16 bits are in use (the highest value is {top}): read as 0 to {2**bits - 1}")
+    return int(2**bits) - 1

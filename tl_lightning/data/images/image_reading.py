@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from tl_lightning.data.images.decode import EXTENSIONS, load_rgb, to_rgb
+from tl_lightning.data.images.foreign import begins_like_an_image, what_else
 from tl_lightning.data.images.loading import stack as stack_images
 from tl_lightning.data.images.transforms import eval_transform
 from tl_lightning.errors import UserError
-from tl_lightning.inputs import ImageInput
+from tl_lightning.inputs import ImageInput, Reading
 
 
 def read(source: Any, input: ImageInput) -> Iterator[tuple[str, Tensor]]:
@@ -24,7 +26,7 @@ def read(source: Any, input: ImageInput) -> Iterator[tuple[str, Tensor]]:
     sequence of these. Raises UserError for what is none of them, or cannot be read.
     """
     transform = eval_transform(input)
-    for name, image in _pictures(source, transform.asks):
+    for name, image in _pictures(source, partial(_opened, at_least=transform.asks, reading=input.reading)):
         yield name, transform(image)
 
 
@@ -33,17 +35,17 @@ def stack(images: Sequence[Tensor], input: ImageInput) -> Tensor:
     return stack_images(images)
 
 
-def _pictures(source: Any, at_least: int) -> Iterator[tuple[str, Image.Image]]:
+def _pictures(source: Any, opened: Callable[[Path], Image.Image]) -> Iterator[tuple[str, Image.Image]]:
     if isinstance(source, (str, Path)):
         for path in _files(Path(source).expanduser()):
-            yield str(path), _opened(path, at_least)
+            yield str(path), opened(path)
     elif isinstance(source, Image.Image):
         yield "image", to_rgb(source)
     elif isinstance(source, np.ndarray):
         yield from _array(source)
     elif isinstance(source, Sequence) and source:
         for i, part in enumerate(source):
-            for name, picture in _pictures(part, at_least):
+            for name, picture in _pictures(part, opened):
                 yield (name if isinstance(part, (str, Path)) else f"{name} {i}"), picture
     else:
         raise UserError(
@@ -56,16 +58,24 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"{path} does not exist: give an image, or a folder of images")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+        raise UserError(f"{path} does not exist or is no regular file: give an image, or a folder of images")
+    found = sorted(p for p in path.rglob("*") if not p.name.startswith(".") and p.is_file() and _is_image(p))
     if not found:
         raise UserError(f"{path} holds no images ({', '.join(sorted(EXTENSIONS))})")
     return found
 
 
-def _opened(path: Path, at_least: int) -> Image.Image:
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS or begins_like_an_image(path)
+
+
+def _opened(path: Path, at_least: int, reading: Reading) -> Image.Image:
     try:
-        return load_rgb(path, at_least)
+        if what := what_else(path):
+            raise UserError(f"{path} {what}")
+        return load_rgb(path, at_least, reading)
+    except UserError:
+        raise
     except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
         raise UserError(f"{path} cannot be read: {error}") from error
 

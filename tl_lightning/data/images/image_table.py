@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tl_lightning.data import table
-from tl_lightning.data.images.image_folder import ImageFolder, checked
+from tl_lightning.data.images.image_folder import Checking, ImageFolder, checked, divided
 from tl_lightning.data.samples import Item
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.texts.text_table import LABELS
@@ -26,13 +26,18 @@ def has_paths(frame: Any) -> bool:
 
 
 def read(
-    frame: Any, root: str, task: MakeTask = infer, division: SplitOptions | None = None, *, on_error: str = "skip"
+    frame: Any,
+    root: str,
+    task: MakeTask = infer,
+    division: SplitOptions | None = None,
+    checking: Checking | None = None,
 ) -> ImageFolder:
     """Check and split the images that a DataFrame names by paths, absolute or below `root`.
 
     Raises UserError for a frame without such columns, for files that are not there, and for what cannot be trained on.
     """
-    division, folder, found = division or SplitOptions(), Path(root).expanduser(), table.of_frame(frame)
+    division, checking = division or SplitOptions(), checking or Checking()
+    folder, found = Path(root).expanduser(), table.of_frame(frame)
     path, label = _named(found.columns, PATHS), _named(found.columns, LABELS)
     for what, name, known in (("paths", path, PATHS), ("labels", label, LABELS)):
         if name is None:
@@ -42,17 +47,17 @@ def read(
     paths, cells = found.column(str(path), ""), found.column(str(label), "")
     if gone := [f"{p} in row {i}" for i, p in enumerate(paths, 1) if not (folder / p).is_file()]:
         raise UserError(f"the DataFrame names {len(gone)} files that are not there, the first {gone[0]}")
+    if doubled := [p for p, count in Counter(paths).items() if count > 1]:
+        raise UserError(
+            f"the DataFrame names {len(doubled)} files more than once, the first {doubled[0]}: keep one row"
+        )
     made, labels = task(Labels(tuple(cells), f"column '{label}' of the DataFrame", columns=(str(label),)))
     lacking = {i: "no label" for i, text in enumerate(labels) if not (text or made.may_lack)}
     items = [Item(p, text, "" if i in lacking else "train", lacking.get(i, "")) for i, (p, text) in
              enumerate(zip(paths, labels, strict=True))]  # fmt: skip
-    usable = checked(folder, [i for i in items if not i.skipped], on_error)
-    divided = division.drawn([i for i in usable if not i.skipped], made)
-    every = [*divided, *(i for i in usable if i.skipped), *(i for i in items if i.skipped)]
-    limited = division.limited(every, made)
-    samples = ImageFolder(folder, tuple(limited), made.naming([i.label for i in limited if not i.skipped]))
-    samples.refuse_unusable("the DataFrame")
-    return replace(samples, items=tuple(sorted(samples.items, key=lambda i: i.path)))
+    usable, findings = checked(folder, [i for i in items if not i.skipped], checking)
+    every = [*usable, *(i for i in items if i.skipped)]
+    return divided(folder, every, findings, made, checking, division, "the DataFrame")
 
 
 def _named(columns: Sequence[str], names: Sequence[str]) -> str | None:

@@ -4,95 +4,238 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tl_lightning.data.images.decode import EXTENSIONS
+from tl_lightning.data.images.foreign import begins_like_an_image, named_like_an_image
 from tl_lightning.data.samples import Item
-from tl_lightning.errors import UserError
+from tl_lightning.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_IGNORED = {"__MACOSX", "__pycache__"}
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+_PLAIN = frozenset(("set", "data", "dataset", "images", "imgs", "split", "folder"))  # beside a split's name: train_set
+# What operating systems, network drives, photo programs and notebooks leave behind, in lower case.
+_LEFT = frozenset(
+    ("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information",
+     "lost+found", "thumbnails", "thumbs.db", "desktop.ini", "icon\r", "network trash folder", "temporary items")
+)  # fmt: skip
 
 
-def find(root: Path) -> list[Item]:
-    """All image files under class folders, with the split that their folder gives (train where there is none).
+@dataclass
+class Layout:
+    """`root`: of the class folders or the splits, below what was named where that only wraps them. `items`: images.
 
-    Hidden files and folders are passed over, linked folders followed. UserError for a layout that cannot be meant.
+    `faults`: what could not be listed, or holds nothing, in words.
     """
-    items: list[Item] = []
+
+    root: Path
+    items: list[Item] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def find(named: Path) -> Layout:
+    """All images under class folders, with the split that their folder gives (train where there is none).
+
+    A class folder holds images, itself or in folders below it. Hidden and system folders are passed over; links are
+    followed, but a file counts once, and a folder that is reached by a link to what lies around it not at all. Raises
+    UserError for a layout that cannot be meant.
+    """
+    found = Layout(_unwrapped(named))
+    if found.root != named:
+        log.info(f"layout    {named} only wraps {found.root}, which is taken")
+    parts, strangers = _parts(found.root)
+    walk = _Walk(
+        {_identity(folder) for _, part in parts for folder in (found.root, part, *_folders(part))}, found.faults
+    )
     labels: dict[str, set[str]] = {}
-    others: list[Path] = []
-    for split, part in _parts(root):
-        labels[split] = {f.name for f in _subfolders(part)}
-        others += [p for p in part.iterdir() if not p.is_dir() and not _hidden(p.name)]
-        for folder in _subfolders(part):
-            files = sorted(_files(folder))
-            images = [p for p in files if p.suffix.lower() in EXTENSIONS]
-            others += [p for p in files if p.suffix.lower() not in EXTENSIONS]
+    loose: list[Path] = [p for _, part in parts for p in _files(part)] + (strangers and _files(found.root))
+    for split, part in parts:
+        labels.setdefault(split, set())
+        for folder in _folders(part):
+            images, others = walk.images(folder)
+            loose += others
             if not images:
-                kinds = ", ".join(sorted(EXTENSIONS))
-                raise UserError(f"class folder {folder} holds no images ({kinds}): fill it or remove it")
-            items += [Item(p.relative_to(root).as_posix(), folder.name, split) for p in images]
-    _refuse(root, labels)
-    if others:
-        log.info(f"{len(others)} files that are no images of a class are left alone, e.g. {others[0]}")
-    return items
+                found.faults.append(f"class folder {folder} holds no images: it is left out")
+                continue
+            label = _label(folder.name)
+            labels[split].add(label)
+            found.items += [Item(p.relative_to(found.root).as_posix(), label, split) for p in images]
+    _refuse(found.root, labels, dict(parts))
+    _say(loose, strangers, walk.again)
+    return found
 
 
-def _parts(root: Path) -> list[tuple[str, Path]]:
-    """(split, folder of class folders): of the split folders, or of the root itself."""
-    folders = {f.name.lower(): f for f in _subfolders(root)}
-    if len(folders.keys() & _SPLIT_FOLDERS.keys()) == 0 or not _subfolders(folders.get("train", root / "train")):
-        return [("train", root)]
-    strangers = sorted(folders.keys() - _SPLIT_FOLDERS.keys())
-    if strangers and len(folders) - len(strangers) == 1:
-        return [("train", root)]  # a class that happens to be called train, among others
-    if strangers:
-        raise UserError(
-            f"data.root={root} has split folders and '{strangers[0]}' beside them, which is none: "
-            "move it out, or put all classes into one folder"
-        )
-    parts = [(_SPLIT_FOLDERS[name], folder) for name, folder in folders.items()]
+def _unwrapped(root: Path) -> Path:
+    """The folder itself, or the only one in it where that, and no image beside it, holds folders of images."""
+    while True:
+        inside = _folders(root)
+        if len(inside) != 1 or _has_images(root) or _has_images(inside[0]) or not _folders(inside[0]):
+            return root
+        if _split_of(inside[0].name) is not None and not _folders(_folders(inside[0])[0]):
+            return root  # train/ alone, with its classes
+        root = inside[0]
+
+
+def _parts(root: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
+    """(split, folder of class folders) of each split, or of the root itself; and the folders that are neither."""
+    folders = _folders(root)
+    named = [(split, rest, f) for f in folders for split, rest in [_split_of(f.name) or ("", "")] if split]
+    common = Counter(rest for _, rest, _ in named)
+    splits = [(split, f) for split, rest, f in named if not rest or common[rest] > 1]
+    # a class may be called train: then the folder holds images itself
+    parts = [(split, _unwrapped(f)) for split, f in splits if _folders(f) and not _has_images(f)]
+    parts += [(split, f) for split, f in splits if _has_images(f) and _folders(f) and parts]
+    if "train" not in dict(parts):
+        _say_namesakes(folders)
+        return [("train", root)], []
     if doubled := [s for s, n in Counter(s for s, _ in parts).items() if n > 1]:
         raise UserError(f"data.root={root} has several folders for the split '{doubled[0]}': keep one")
-    return parts
+    known = {f for _, f in splits}
+    log.info(f"layout    splits are given by the folders {', '.join(sorted(f.name for f in known))}")
+    return parts, [f for f in folders if f not in known]
 
 
-def _refuse(root: Path, labels: Mapping[str, set[str]]) -> None:
+def _split_of(name: str) -> tuple[str, str] | None:
+    """The split that a folder's name says, and what else it says ("seg" of seg_train); None for no split."""
+    words = re.findall(r"[a-z]+", name.lower())
+    said = [w for w in words if w in _SPLITS]
+    if len(said) != 1:
+        return None
+    return _SPLITS[said[0]], " ".join(w for w in words if w not in _SPLITS and w not in _PLAIN)
+
+
+def _say_namesakes(folders: Sequence[Path]) -> None:
+    """Folders that hold folders of the same names may be splits under names that nobody knows."""
+    inside = {f: frozenset(below.name for below in _folders(f)) for f in folders if not _has_images(f)}
+    shared = [f for f, names in inside.items() if len(names) > 1 and list(inside.values()).count(names) > 1]
+    if shared:
+        log.warning(
+            f"layout    {', '.join(f.name for f in shared[:3])} hold folders of the same names "
+            f"({', '.join(sorted(inside[shared[0]])[:3])}): they are taken for classes; if they are splits, call them "
+            "train, val and test"
+        )
+
+
+class _Walk:
+    """Goes through class folders; what was seen before, under whatever name, is left out and counted in `again`."""
+
+    def __init__(self, seen: set[tuple[int, int]], faults: list[str]) -> None:
+        self.seen, self.faults, self.again = seen, faults, 0
+
+    def images(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """The images of a class folder, sorted, and what else lies there."""
+        images, others = [], []
+        for path in sorted(self._files(folder)):
+            if named_like_an_image(path) or begins_like_an_image(path):
+                images.append(path)
+            else:
+                others.append(path)
+        return images, others
+
+    def _files(self, folder: Path) -> Iterator[Path]:
+        for entry in self._listed(folder):
+            path = Path(entry.path)
+            try:
+                identity = _identity(path)
+                if entry.is_dir():
+                    new = identity not in self.seen
+                    self.seen.add(identity)
+                    if new:
+                        yield from self._files(path)
+                    else:
+                        self.again += 1
+                    continue
+                if identity in self.seen:
+                    self.again += 1
+                    continue
+                self.seen.add(identity)
+            except OSError:  # a link to nothing: opening it says so
+                pass
+            yield path
+
+    def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted((e for e in entries if not _left_behind(e.name)), key=lambda e: e.name)
+        except OSError as error:
+            self.faults.append(f"{folder} cannot be listed ({error.strerror}): what is in it is left out")
+            return []
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _refuse(root: Path, labels: Mapping[str, set[str]], folders: Mapping[str, Path]) -> None:
     train = labels["train"]
     if not train:
         raise UserError(
-            f"data.root={root} holds no class folders: put the images of each class into a folder of its name"
+            f"data.root={root} holds no class folders with images: put the images of each class into a folder of its "
+            "name, or name a table of paths and labels"
         )
     if len(train) == 1:
         raise UserError(f"data.root={root} holds one class only, '{next(iter(train))}': a classifier needs two or more")
     for split, found in labels.items():
         if strange := sorted(found - train):
+            alike = [name for name in train if name.casefold() == strange[0].casefold()]
+            hint = nearest(strange[0], alike or train)
             raise UserError(
-                f"class '{strange[0]}' is in {split} but absent from train: add it to {root / 'train'} or remove it"
+                f"class '{strange[0]}' is in {split} but absent from train: {hint} Rename it, add it to "
+                f"{folders['train']}, or remove it"
             )
         if found and (missing := sorted(train - found)):
             log.warning(f"{len(missing)} classes have no images in {split}: {_some(missing)}")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if not _hidden(f)]
-        yield from (Path(parent) / name for name in names if not _hidden(name))
+def _say(loose: Sequence[Path], strangers: Sequence[Path], again: int) -> None:
+    if strangers:
+        log.warning(f"{_some([f.name for f in strangers])} beside the split folders are left alone")
+    if images := [p for p in loose if named_like_an_image(p)]:
+        log.warning(f"{len(images)} images lie outside of class folders and are left alone, e.g. {images[0]}")
+    if others := len(loose) - len(images):
+        log.info(
+            f"{others} files that are no images of a class are left alone, e.g. {(set(loose) - set(images)).pop()}"
+        )
+    if again:
+        log.warning(f"{again} links lead to files or folders that are there already: each counts once")
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not _left_behind(p.name))
+    except OSError:  # whoever walks through it says so
         return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not _hidden(p.name))
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if not p.is_dir() and not _left_behind(p.name))
+    except OSError:
+        return []
+
+
+def _has_images(folder: Path) -> bool:
+    return any(named_like_an_image(p) for p in _files(folder))
+
+
+def _left_behind(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFT
+
+
+def _label(name: str) -> str:
+    """A folder's name in Unicode's composed form; bytes of an old archive that are no UTF-8 as hexadecimal numbers."""
+    readable = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", readable)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -20,13 +20,15 @@ from tl_lightning.data.images.decode import load_rgb, size
 from tl_lightning.data.images.decoded import Decoded
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import Key, drawing
+from tl_lightning.errors import UserError
 
 
 class Images(Dataset[tuple[Tensor, Any, int]]):
     """Decoded, transformed images (3, H, W) uint8, with target and place; asked for by (index, seed of the transform).
 
     `decoded` keeps what does not change from epoch to epoch. `draft`: large JPEGs are decoded at a fraction of their
-    size. `opened` (sample, pixels that will do) gives an image; None: a sample is a file.
+    size. `opened` (sample, pixels that will do) gives an image of a sample. Raises UserError for a file that can no
+    longer be read.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Images(Dataset[tuple[Tensor, Any, int]]):
         transform: transforms.Transform,
         decoded: Decoded | None = None,
         draft: bool = True,
-        opened: Callable[[str, int | None], Image.Image] | None = None,
+        opened: Callable[[str, int | None], Image.Image] = load_rgb,
     ) -> None:
         self.items, self.transform, self.decoded, self.opened = items, transform, decoded, opened
         self.longest = self.length = 0  # which sample is the longest, and its length: images are all alike
@@ -54,10 +56,21 @@ class Images(Dataset[tuple[Tensor, Any, int]]):
         """An image up to where the transform may draw."""
         if self.decoded and (pixels := self.decoded.get(index)) is not None:
             return Image.fromarray(pixels)
-        image: Image.Image = self.transform.prepare((self.opened or load_rgb)(self.items[index][0], self.at_least))
+        image: Image.Image = self.transform.prepare(self._opened(self.items[index][0]))
         if self.decoded:
             self.decoded.put(index, np.asarray(image))
         return image
+
+    def _opened(self, sample: str) -> Image.Image:
+        try:
+            return self.opened(sample, self.at_least)
+        except UserError:
+            raise
+        except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
+            raise UserError(
+                f"{sample} can no longer be read ({type(error).__name__}: {' '.join(str(error).split())}): bring it "
+                "back, or remove it and its line in splits.csv; then go on with resume=RUN"
+            ) from error
 
 
 def stack(images: Sequence[Tensor]) -> Tensor:
@@ -74,8 +87,12 @@ def prepared_shapes(folder: Samples, split: str, transform: transforms.Transform
     paths, last = [i.path for i in folder.used(split)], transform.prepare.transforms[-1]
     if not isinstance(last, transforms.Shrink):
         return np.array([last.size] * len(paths))  # a crop's
-    sizes = remembered("sizes", folder.root, paths, lambda p: list(size(p)), "reading the sizes of {} images")
+    sizes = remembered("sizes", folder.root, paths, lambda p: list(size(p)), "reading the sizes of {} images", _is_size)
     return np.array([last.size(*sizes[p])[::-1] for p in paths])
+
+
+def _is_size(answer: Any) -> bool:
+    return isinstance(answer, list) and len(answer) == 2 and all(type(side) is int and side > 0 for side in answer)
 
 
 def enough_workers(images: Images) -> tuple[int, float]:

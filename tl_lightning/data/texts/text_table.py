@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tl_lightning.data import splits, table
+from tl_lightning.data import copies, splits, table
 from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
@@ -94,12 +94,14 @@ def read(
     texts, labels = columns.found(file if in_memory else path)
     made, cells = task(labels)
     items, by_path = _items(texts, cells, made)
+    same = {name: _same(text) for name, text in by_path.items()}
     if division.splits:
         items = splits.read(Path(division.splits), exists=by_path.__contains__, among="data.file")
     else:
-        items = _divided(items, by_path, made, division)
+        usable = copies.divided([i for i in items if not i.skipped], same, made, division)
+        items = sorted([*usable, *(i for i in items if i.skipped)], key=lambda i: int(_row(i)))
     items = division.limited(items, made)
-    _report(items, by_path)
+    copies.report(items, same, "texts", lambda i: f"in row {_row(i)}", " (case and spaces aside)")
     used = [i.label for i in items if not i.skipped]
     found = TextTable(path, tuple(items), made.naming(used), by_path)
     found.refuse_unusable(labels.where)
@@ -134,39 +136,8 @@ def _items(texts: list[Text], labels: list[str], task: Task) -> tuple[list[Item]
     return items, by_path
 
 
-def _divided(items: list[Item], texts: dict[str, Text], task: Task, division: SplitOptions) -> list[Item]:
-    """Splits drawn among the first copies of each text, which later copies follow."""
-    usable = [i for i in items if not i.skipped]
-    first: dict[Text, str] = {}
-    for item in usable:
-        first.setdefault(_same(texts[item.path]), item.path)
-    alone = [i for i in usable if first[_same(texts[i.path])] == i.path]
-    where = {i.path: i.split for i in division.drawn(alone, task)}
-    divided = [replace(i, split=where[first[_same(texts[i.path])]]) for i in usable]
-    return sorted([*divided, *(i for i in items if i.skipped)], key=lambda i: int(_row(i)))
-
-
 def _same(text: Text) -> Text:
     return tuple(" ".join(t.split()).casefold() for t in text)
-
-
-def _report(items: Sequence[Item], texts: dict[str, Text]) -> None:
-    copies: dict[Text, list[Item]] = defaultdict(list)
-    for item in items:
-        if not item.skipped:
-            copies[_same(texts[item.path])].append(item)
-    groups = [g for g in copies.values() if len(g) > 1]
-    across = [g for g in groups if len({i.split for i in g}) > 1]
-    unsure = [g for g in groups if len({i.label for i in g}) > 1]
-    if groups:
-        log.info(f"copies    {sum(len(g) - 1 for g in groups)} texts are copies of another (case and spaces aside)")
-    if across:
-        log.warning(f"{len(across)} texts are in more than one split, the first in row {_row(across[0][0])}")
-    if unsure:
-        log.warning(
-            f"{len(unsure)} texts have copies with another label, the first in row {_row(unsure[0][0])} "
-            f"({' and '.join(sorted({i.label for i in unsure[0]}))})"
-        )
 
 
 def _row(item: Item) -> str:
