@@ -23,10 +23,11 @@ LAYERS = {
     "callbacks": 6, "reports": 6,
     "module": 7, "pretraining": 7,
     "trainer": 8, "config": 8, "runs": 8,
-    "build": 9,
-    "jobs": 10,
-    "run": 11, "cli": 11,
-    "api": 12, "__main__": 12,
+    "conflicts": 9,
+    "build": 10,
+    "jobs": 11,
+    "run": 12, "cli": 12,
+    "api": 13, "__main__": 13,
 }  # fmt: skip
 # A pattern, and the rooms (files or folders) whose knowledge it is.
 KNOWLEDGE = {

@@ -21,24 +21,21 @@ from tl_lightning import optim, targets
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.config.settings import Settings, Spec
+from tl_lightning.conflicts import refuse_monitor, refuse_objects, refuse_parts, refuse_plan
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.features.facts import measure
 from tl_lightning.features.frozen import Frozen, Options
-from tl_lightning.heads.solve import linear_of
 from tl_lightning.module import TransferModule
 from tl_lightning.regularizers import Regularizer
 from tl_lightning.reports.curves import Curves
 from tl_lightning.reports.phase_table import PhaseTable
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.strategies.plan import Facts, Plan, Strategy
-from tl_lightning.tasks.task import Task
 from tl_lightning.trainer import build_trainer, check_options, shows_progress
 from tl_lightning.transferability.evidence import Evidence
 
 log = logging.getLogger(__name__)
-
-_GROUPS = ("backbone", "data", "task", "strategy", "head", "regularizer", "optimizer", "schedule")
 
 Attempt = Callable[[LabelledData, Strategy, float], float]  # accuracy of a strategy after so many seconds of training
 
@@ -65,7 +62,7 @@ def build(settings: Settings, attempt: Attempt | None = None) -> Setup:
     backbone = strategy.shape(backbone)
     head: nn.Module = made(settings, "head", backbone.feature_dim, data.task.start())
     plan = strategy.plan(backbone.stage_names)
-    _refuse_plan(plan, backbone, head, settings.trainer)
+    refuse_plan(plan, backbone, head, settings.trainer, data.batch_size)
     regularizer = _regularizer(settings, backbone, plan)
     optimizer = _optimizer(settings)
     schedule = made(settings, "schedule")
@@ -77,7 +74,7 @@ def build(settings: Settings, attempt: Attempt | None = None) -> Setup:
     with refusing("trainer"):
         trainer = build_trainer(settings.trainer, callbacks, loggers, settings.run_dir)
     if trainer.world_size > 1:
-        _refuse_objects(settings)
+        refuse_objects(settings)
     frozen = Frozen(backbone, plan, data, feature_options(settings))
     return Setup(module, data, strategy, trainer, frozen, facts.evidence)
 
@@ -89,7 +86,7 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
     L.seed_everything(settings.seed, workers=True, verbose=False)
     backbone = _backbone(settings)
     data: LabelledData = made(settings, "data", backbone.input, made(settings, "task"))
-    _refuse_parts(backbone, data)
+    refuse_parts(backbone, data)
     cuda = settings.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
     facts = Facts(
@@ -120,47 +117,10 @@ def _backbone(settings: Settings) -> Backbone:
     return found
 
 
-def _refuse_objects(settings: Settings) -> None:
-    """Raise UserError for parts that further processes, which read config.yaml, cannot be given."""
-    plain = (Mapping, str, bool, int, float, type(None))
-    of_groups = {name: getattr(settings, name) for name in _GROUPS}
-    listed = {f"{group}.{k}": v for group in ("callbacks", "logger") for k, v in getattr(settings, group).items()}
-    if objects := [name for name, spec in {**of_groups, **listed}.items() if not isinstance(spec, plain)]:
-        raise UserError(
-            f"{objects[0]} is an object, which only this process has: on several devices name what makes it "
-            f"({objects[0]}._target_=my_package.name allow=[my_package]), or take trainer.devices=1"
-        )
-
-
-def _refuse_parts(backbone: Any, data: Any) -> None:
-    """Raise UserError for a backbone or data that are none, or that do not belong together."""
-    if not isinstance(backbone, Backbone):
-        raise UserError(f"backbone: {_short(backbone)} is no Backbone: tl_lightning.backbones.from_module makes one")
-    if not isinstance(data, LabelledData):
-        raise UserError(f"data: {_short(data)} is no LabelledData; data from Python are given again in every call")
-    if data.input != backbone.input:
-        raise UserError(
-            f"data: they are made for {data.input}, the backbone takes {backbone.input}: make them with backbone.input"
-        )
-
-
-def _short(value: Any) -> str:
-    return f"{type(value).__name__} {str(value)[:60]!r}"
-
-
 def feature_options(settings: Settings) -> Options:
     """How what is frozen is computed. Raises UserError for values that cannot be meant."""
     shown = settings.callbacks.get("progress") is not None and shows_progress()
     return Options(settings.cache, settings.engine, settings.cache_dtype, shown)
-
-
-def _refuse_plan(plan: Plan, backbone: Backbone, head: nn.Module, trainer: Mapping[str, Any]) -> None:
-    if not trainer.get("fast_dev_run"):
-        plan.check_length(trainer["max_epochs"])
-    if backbone.reader is not None and 0 < plan.boundary < len(plan.stages):
-        raise UserError("strategy.taps=true reads every stage, so all must learn or none: take strategy.decay above 0")
-    if plan.solve:
-        linear_of(head)  # now rather than after the features are there
 
 
 def _regularizer(settings: Settings, backbone: Backbone, plan: Plan) -> Regularizer | None:
@@ -199,23 +159,8 @@ def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
         if spec is not None:
             own.append(_completed(made_of(settings, "callbacks", spec), module))
             if not settings.allow:  # what else could report a score of its own
-                _refuse_monitor(f"callbacks.{name}", own[-1], module.task)
+                refuse_monitor(f"callbacks.{name}", own[-1], module.task)
     return own
-
-
-def _refuse_monitor(key: str, callback: Callback, task: Task) -> None:
-    """Raise UserError for a score that nothing reports, or one that is looked at from the wrong side."""
-    monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
-    if not isinstance(monitor, str) or monitor.startswith("forgetting/"):
-        return
-    known = task.score_names()
-    if monitor not in known:
-        raise UserError(f"{key}.monitor={monitor} is a score that nothing reports: {nearest(monitor, known)}")
-    if mode in ("min", "max") and mode != task.mode(monitor):
-        better = "higher" if task.rises(monitor) else "lower"
-        raise UserError(
-            f"{key}.mode={mode}: {monitor} is the better the {better}: say mode={task.mode(monitor)}, or leave it out"
-        )
 
 
 def _completed(callback: Any, module: TransferModule) -> Callback:

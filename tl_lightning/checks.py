@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,10 @@ def number(key: str, value: Any, least: float, most: float | None = None, *, opt
 def one_of(key: str, value: Any, known: Sequence[Any]) -> None:
     """UserError unless `value` is one of the known ones."""
     if value not in known:
-        raise UserError(f"{key}={value} is unknown: use {', '.join(map(str, known))}")
+        words = [str(option) for option in known]
+        close = difflib.get_close_matches(str(value), words, n=1, cutoff=0.6)
+        meant = f": did you mean {close[0]}?" if close else ":"
+        raise UserError(f"{key}={value} is unknown{meant} use {', '.join(words)}")
 
 
 def boolean(key: str, value: Any) -> None:

@@ -7,6 +7,7 @@
 | torchvision 0.28.0 | `VisionTransformer._process_input` | none: patches are flattened in a method |
 | torchvision 0.28.0 | `Weights.meta["_metrics"]`, `["_ops"]` | none: the documented figures are kept there alone |
 | lightning 2.6.6 | `subprocess_script._hydra_subprocess_cmd` | an argument of the launcher for the command of a rank |
+| lightning 2.6.6 | `subprocess_script._launch_process_observer` | a dead rank as an exception, in place of a kill |
 | lightning 2.6.6 | `DDPStrategy._setup_model`, `_register_ddp_hooks` | none: wrapping anew (lightning#20340) |
 | torch 2.13.0 | `Conv2d._conv_forward`, `_reversed_padding_repeated_twice` | `F.conv2d`, every padding mode by hand |
 
@@ -20,10 +21,13 @@ do not.
 
 from __future__ import annotations
 
+import _thread
 import gc
 import importlib.util
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -103,17 +107,41 @@ def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) ->
 
 
 @contextmanager
-def launching(command: Sequence[str]) -> Iterator[None]:
-    """While inside, Lightning starts the further ranks of a run with this command."""
+def launching(command: Sequence[str], patience: float = 60.0) -> Iterator[list[str]]:
+    """While inside, Lightning starts the further ranks of a run with this command; gives those that died, in words.
+
+    Lightning kills the main process with them, and with it a sweep. Here the others are killed and the main thread is
+    interrupted; only if it has not come back after `patience` seconds, from a collective that nobody answers, it is
+    killed.
+    """
     from lightning.pytorch.strategies.launchers import subprocess_script
 
     launcher: Any = subprocess_script
-    original = launcher._hydra_subprocess_cmd
+    dead: list[str] = []
+    left = threading.Event()
+
+    def watch(processes: Sequence[Any]) -> None:
+        while not left.wait(1.0):
+            if codes := {i: p.poll() for i, p in enumerate(processes, 1) if p.poll()}:
+                dead.extend(f"rank {i} ended with code {code}" for i, code in codes.items())
+                for process in processes:
+                    process.kill()
+                _thread.interrupt_main()
+                if not left.wait(patience):
+                    os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+                return
+
+    def observe(processes: Sequence[Any]) -> None:
+        threading.Thread(target=watch, args=(processes,), daemon=True).start()
+
+    before = launcher._hydra_subprocess_cmd, launcher._launch_process_observer
     launcher._hydra_subprocess_cmd = lambda local_rank: (list(command), os.getcwd())
+    launcher._launch_process_observer = observe
     try:
-        yield
+        yield dead
     finally:
-        launcher._hydra_subprocess_cmd = original
+        left.set()
+        launcher._hydra_subprocess_cmd, launcher._launch_process_observer = before
 
 
 def wrap_again(strategy: DDPStrategy) -> None:

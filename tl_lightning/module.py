@@ -102,7 +102,13 @@ class TransferModule(L.LightningModule):
             loss = self._plain_loss(batch) if self.regularizer is None else self._held_loss(batch, self.regularizer)
         if not again:
             self._record(loss.detach(), batch_idx)
-        return loss
+        return loss * self._window_share(batch_idx)
+
+    def _window_share(self, batch_idx: int) -> float:
+        """What makes up for a last window of accumulated batches that is not full: the trainer divides as if it was."""
+        window, batches = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
+        rest = batches % window
+        return window / rest if rest and batch_idx >= batches - rest else 1.0
 
     def _plain_loss(self, batch: Batch) -> Tensor:
         loss: Tensor = self.training_loss(self(batch.inputs), batch.targets)

@@ -15,7 +15,9 @@ from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+# Under what training scripts keep the parameters in their checkpoints, the first that is there.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema", "ema", "params")
 
 
 def local(weights: str | None) -> Path | None:
@@ -49,9 +51,10 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise UserError(
             f"weights file {path} holds more than plain tensors and is not loaded: {first_line(error)}"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+    wrappers = [key for key in _WRAPPERS if isinstance(state, dict) and isinstance(state.get(key), dict)]
+    if wrappers:
+        log.info(f"weights file {path}: '{wrappers[0]}' is taken of {', '.join(map(str, state))}")
+        state = state[wrappers[0]]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"weights file {path} is no state dict: it must map parameter names to tensors")
     return state
@@ -69,7 +72,8 @@ def fit(net: nn.Module, state: dict[str, Tensor], heads: Sequence[str], unused: 
     dropped with one line. Raises UserError, which lists them, for keys otherwise missing, unexpected or misshapen.
     """
     want = net.state_dict()
-    state = {k: v for k, v in state.items() if not _under(k, unused)}
+    _refuse_infinite(state, source)
+    state = {k: v for k, v in _without_prefix(state, want, source).items() if not _under(k, unused)}
     # a run's file has its new head under "head."
     classifier = [k for k in sorted({*want, *state}) if _under(k, heads) or (k not in want and _under(k, ("head",)))]
     kept = bool(classifier) and all(k in want and k in state and want[k].shape == state[k].shape for k in classifier)
@@ -88,6 +92,34 @@ def fit(net: nn.Module, state: dict[str, Tensor], heads: Sequence[str], unused: 
         raise UserError(f"weights {source} are of another architecture than {type(net).__name__}: {listed}")
     net.load_state_dict(state, strict=False)
     return kept
+
+
+def _refuse_infinite(state: Mapping[str, Tensor], source: str) -> None:
+    if broken := [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]:
+        raise UserError(
+            f"weights {source} hold values that are not finite, in {_some(broken)}: the file is damaged, or its "
+            "training diverged; take another"
+        )
+
+
+def _without_prefix(state: dict[str, Tensor], want: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The parameters under the network's own names: DDP, torch.compile and Lightning's modules put some before them.
+
+    Raises UserError where several networks are in one file.
+    """
+    if not want or any(k in state for k in want):
+        return state
+    last = max(want, key=len)
+    prefixes = [k.removesuffix(last) for k in state if k.endswith(f".{last}")]
+    if not prefixes:
+        return state
+    if len(prefixes) > 1:
+        raise UserError(f"weights {source} hold several networks, under {' and '.join(prefixes)}: save the one alone")
+    prefix = prefixes[0]
+    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    aside = f", {len(state) - len(found)} other tensors are left aside" if len(found) < len(state) else ""
+    log.info(f"weights {source}: the prefix '{prefix}' is taken off{aside}")
+    return found
 
 
 def _under(key: str, prefixes: Sequence[str]) -> bool:

@@ -16,6 +16,14 @@ from tl_lightning.errors import UserError, nearest
 
 CAUGHT = (UserError, HydraException, OmegaConfBaseException, OSError)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
+# What other tools call it.
+_MEANT = {
+    "epochs": "trainer.max_epochs=3", "max_epochs": "trainer.max_epochs=3", "epoch": "trainer.max_epochs=3",
+    "learning_rate": "optimizer.lr=1e-4", "model": "backbone=resnet50", "arch": "backbone=resnet50",
+    "image_size": "backbone.image_size=224", "img_size": "backbone.image_size=224", "gpus": "trainer.devices=2",
+    "device": "trainer=gpu or trainer=cpu", "out": "hydra.run.dir=FOLDER", "output": "hydra.run.dir=FOLDER",
+    "data_dir": "data.root=FOLDER", "root": "data.root=FOLDER", "dataset": "data.root=FOLDER",
+}  # fmt: skip
 _HINTS = {
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
     "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
@@ -49,6 +57,8 @@ def _near_key(key: str) -> str:
     group, _, name = key.partition(".")
     if name and (holders := owners(group, name)):
         return f" in what is chosen: it belongs to {group}={' or '.join(holders)}"
+    if key in _MEANT:
+        return f": say {_MEANT[key]}"
     keys = list(_keys(composed([])))
     same = [k for k in keys if k.rpartition(".")[2] == key.rpartition(".")[2]]
     close = same or difflib.get_close_matches(key, keys, n=3, cutoff=0.7)

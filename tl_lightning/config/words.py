@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hydra.errors import HydraException
 from tl_lightning.config.compose import option
 from tl_lightning.options import OWN, conf_dir, groups
 
+_SPECIAL = " ,=:(){}[]$'\"\\#%~"
+_PATHS = ("data.root", "data.file", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
 _SWEEP = ("-m", "--multirun")
 _OWN = ("backbone", "strategy", "head", "data", "task")  # groups of which an option `own` holds nothing but a target
 
@@ -53,7 +56,11 @@ def _called_for(named: Sequence[str]) -> list[str]:
 def _quoted(word: str, sweeping: bool) -> str:
     """A word, its value quoted where Hydra would not take it as one value."""
     key, equals, value = word.partition("=")
-    if not equals or key.startswith("-") or value[:1] in "'\"":
+    if not equals or key.startswith("-"):
+        return word
+    if (key in _PATHS or set(value) & set(_SPECIAL)) and value and _exists(value):  # a name on disk is what it is
+        return f"{key}={_literal(value)}"
+    if value[:1] in "'\"":
         return word
     try:
         parsed = OverridesParser.create().parse_override(word)
@@ -61,5 +68,18 @@ def _quoted(word: str, sweeping: bool) -> str:
             return word
     except HydraException:
         pass
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{key}="{escaped}"'
+    return f"{key}={_literal(value, interpolates=True)}"
+
+
+def _literal(value: str, interpolates: bool = False) -> str:
+    """A value between quotation marks, where backslashes escape before a mark alone; an interpolation may stay one."""
+    if not interpolates:
+        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value) + '"'
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):  # too long for a name
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,12 @@ from tl_lightning.tasks.task import Task
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+_PLAIN = frozenset(("set", "data", "dataset", "images", "imgs", "split", "folder"))  # beside a split's name: train_set
 _COLUMNS = ("path", "split", "class", "skipped")
 _COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")  # how a cell begins that spreadsheets take for a formula
 
@@ -71,6 +78,15 @@ class SplitOptions:
             return list(items)
         task.refuse_few_shot()
         return few_shot(items, self.max_per_class, self.split_seed)
+
+
+def split_of(name: str) -> tuple[str, str] | None:
+    """The split that a name says, and what else it says ("seg" of seg_train); None for no split."""
+    words = re.findall(r"[a-z]+", name.lower())
+    said = [w for w in words if w in _NAMES]
+    if len(said) != 1:
+        return None
+    return _NAMES[said[0]], " ".join(w for w in words if w not in _NAMES and w not in _PLAIN)
 
 
 def stratified(

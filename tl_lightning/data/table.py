@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tl_lightning import checks
+from tl_lightning.data.characters import text_of
 from tl_lightning.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -19,7 +22,31 @@ log = logging.getLogger(__name__)
 KINDS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 NAMES = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|"}  # what shells and Hydra take for their own
 _DELIMITERS = tuple(NAMES.values())
-csv.field_size_limit(2**31 - 1)  # the default refuses a text of 128 KB
+_LONGEST = 2**24  # characters of a cell: beyond that a quotation mark does not pair
+csv.field_size_limit(_LONGEST)  # the default refuses a text of 128 KB
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a table's file is written.
+
+    `delimiter` None: found; of .tsv a tab. `encoding` None: UTF-8, UTF-16 with its mark, or Windows-1252 where that
+    makes words. `header` False: the first line holds no names, and columns are called 0, 1, ...
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: bool = True
+
+    def __post_init__(self) -> None:
+        checks.boolean("data.header", self.header)
+        if self.encoding is not None:
+            try:
+                codecs.lookup(str(self.encoding))
+            except LookupError as error:
+                raise UserError(
+                    f"data.encoding={self.encoding} is unknown: say utf-8, gbk, shift_jis, cp1251, ..."
+                ) from error
 
 
 @dataclass(frozen=True)
@@ -65,11 +92,12 @@ def _refuse(table: Table, what: str) -> None:
         raise UserError(f"{what} has two columns '{doubled[0]}': rename one")
 
 
-def read(path: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -> Table:
-    """A file's table. `delimiter` None: of comma, tab, semicolon and bar the one that gives the `wanted` columns.
+def read(path: Path, written: Format | None = None, wanted: Sequence[str] = ()) -> Table:
+    """A file's table; a delimiter that is not known is that which gives the `wanted` columns.
 
     UserError for a file that is no table.
     """
+    written = written or Format()
     if not path.is_file():
         raise UserError(f"data.file={path} does not exist or is no file")
     if path.suffix.lower() not in KINDS:
@@ -79,37 +107,18 @@ def read(path: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -
     if path.suffix.lower() == ".parquet":
         table = _parquet(path)
     elif path.suffix.lower() in (".jsonl", ".ndjson"):
-        table = _json_lines(path)
+        table = _json_lines(path, written)
     else:
-        table = _separated(path, delimiter, wanted)
+        table = _separated(path, written, wanted)
     _refuse(table, f"data.file={path}")
     return table
 
 
-def _text(path: Path) -> str:
-    """The file's characters, NULs left out, decoded as UTF-8, UTF-16 with its mark, or else Windows-1252.
-
-    Lines end in a newline alone; `str.splitlines` would cut at other marks, too, which may stand in a text.
-    """
-    raw = path.read_bytes()
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = raw.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            text = raw.decode("cp1252", errors="replace")
-            log.warning(f"{path} is not UTF-8 (byte {error.start}): it is read as Windows-1252")
-    if nuls := text.count("\0"):
-        log.warning(f"{path} holds {nuls} NUL characters, which are left out")
-        text = text.replace("\0", "")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Table:
-    text = _text(path)
+def _separated(path: Path, written: Format, wanted: Sequence[str]) -> Table:
+    text = text_of(path, written.encoding)
+    delimiter = written.delimiter or ("\t" if path.suffix.lower() == ".tsv" else None)
     if told := re.match(r"sep=(.)\n", text):  # a line for Excel alone
-        text, delimiter = text[told.end() :], delimiter or told[1]
+        text, delimiter = text[told.end() :], written.delimiter or told[1]
     first, delimiter = text.partition("\n")[0], NAMES.get(delimiter or "", delimiter)
     if delimiter is None:
         heads = {d: next(csv.reader([first], delimiter=d), []) for d in _DELIMITERS}
@@ -123,17 +132,32 @@ def _separated(path: Path, delimiter: str | None, wanted: Sequence[str]) -> Tabl
     width = max((i for i, c in enumerate(rows[0], 1) if c.strip()), default=0)  # spreadsheets add empty columns
     if not any(cell.strip() for row in rows for cell in row[width:]):
         rows = [row[:width] if len(row) > width else row for row in rows]
-    columns, body = tuple(c.strip() for c in rows[0]), rows[1:]
-    if missing := [w for w in wanted if w not in columns]:
-        better = next((d for d in _DELIMITERS if set(wanted) <= set(first.split(d))), None)
-        hint = f"; with data.delimiter={_called(better)} there is one" if better else ""
-        raise UserError(f"data.file={path} has no column '{missing[0]}': {nearest(missing[0], columns)}{hint}")
+    if written.header and (unnamed := _numbers(wanted, rows[0])):
+        log.info(f"columns   {path.name} is read without a line of names, as column {unnamed} is a number")
+    named = written.header and not unnamed
+    columns = tuple(c.strip() for c in rows[0]) if named else tuple(map(str, range(len(rows[0]))))
+    _refuse_columns(path, columns, wanted, first, delimiter)
+    body = rows[1:] if named else rows
     if wrong := [i for i, row in enumerate(body, 1) if len(row) != len(columns)]:
         raise UserError(
             f"data.file={path}: row {wrong[0]} below the first line has {len(body[wrong[0] - 1])} cells, that line has "
             f"{len(columns)} ({', '.join(columns[:5])}): is data.delimiter={_called(delimiter)} right?"
         )
     return Table(path, columns, body)
+
+
+def _numbers(wanted: Sequence[str], head: Sequence[str]) -> str:
+    """A wanted column that is no name of the first line, but the number of a column; empty if there is none."""
+    names = [c.strip() for c in head]
+    return next((w for w in wanted if w not in names and w.isdecimal() and int(w) < len(names)), "")
+
+
+def _refuse_columns(path: Path, columns: Sequence[str], wanted: Sequence[str], first: str, delimiter: str) -> None:
+    """Raise UserError for a wanted column that there is not."""
+    if missing := [w for w in wanted if w not in columns]:
+        better = next((d for d in _DELIMITERS if d != delimiter and set(wanted) <= set(first.split(d))), None)
+        hint = f"; with data.delimiter={_called(better)} there is one" if better else ""
+        raise UserError(f"data.file={path} has no column '{missing[0]}': {nearest(missing[0], columns)}{hint}")
 
 
 def _records(text: str, delimiter: str, path: Path) -> list[list[str]]:
@@ -149,16 +173,23 @@ def _records(text: str, delimiter: str, path: Path) -> list[list[str]]:
     if whole:
         return plain
     rows, begun, reader = [], 1, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    for row in reader:
-        if reader.line_num > begun:  # who knows how far the text goes on
-            raise UserError(
-                f"data.file={path}: quotation marks do not pair, in line {begun} or before: inside of quotation marks "
-                'write them twice ("")'
-            )
-        rows += [row] if row else []
-        begun = reader.line_num + 1
+    try:
+        for row in reader:
+            if reader.line_num > begun:  # who knows how far the text goes on
+                raise _unpaired(path, begun)
+            rows += [row] if row else []
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise _unpaired(path, begun) from error
     log.warning(f"{path}: quotation marks do not pair in some lines, which are read as they are")
     return rows
+
+
+def _unpaired(path: Path, line: int) -> UserError:
+    return UserError(
+        f"data.file={path}: quotation marks do not pair, in line {line} or before: inside of quotation marks write "
+        'them twice ("")'
+    )
 
 
 def _called(delimiter: str) -> str:
@@ -166,9 +197,9 @@ def _called(delimiter: str) -> str:
     return next((name for name, mark in NAMES.items() if mark == delimiter), delimiter)
 
 
-def _json_lines(path: Path) -> Table:
+def _json_lines(path: Path, written: Format) -> Table:
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(_text(path).split("\n"), 1):
+    for number, line in enumerate(text_of(path, written.encoding).split("\n"), 1):
         if line.strip():
             try:
                 record = json.loads(line)

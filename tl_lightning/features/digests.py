@@ -15,7 +15,7 @@ from tl_lightning.features.views import View
 
 def key(prefix: str, split: str, images: list[str], view: View, *how: str | bool) -> str:
     """The name of a cache entry: differs if anything differs that the rows depend on. `how`: they are computed."""
-    parts = [prefix, split, images, view.name, *how, PIL.__version__, torchvision.__version__]
+    parts = ["checksums", prefix, split, images, view.name, *how, PIL.__version__, torchvision.__version__]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -19,7 +19,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.features import digests
 from tl_lightning.features.bar import bar
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
-from tl_lightning.features.extraction import RowSet, Views, by_view, fitted
+from tl_lightning.features.extraction import RowSet, Views, by_view, checksums, fitted
 from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.views import View
 from tl_lightning.machine import RAM_SHARE, free_memory
@@ -27,6 +27,8 @@ from tl_lightning.store import Entry, NoRoom, Store, human
 
 log = logging.getLogger(__name__)
 
+_CHECKSUMS = "checksums.npy"
+_CHUNK = 4096  # rows that are read at once
 _AGREES = 1e-2  # relative distance of a kept row from the same row computed again: half precision takes 3e-4 of it
 
 
@@ -102,6 +104,7 @@ class Extractor:
                 return
             sizes = [len(p.dataset) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
             store.make_room(sum(sizes))
+            folders: list[Path] = []
             with ExitStack() as drafts:
                 for part in missing:
                     length = len(part.dataset)
@@ -112,8 +115,11 @@ class Extractor:
                     part.out = drafts.enter_context((folder / "rows.npy").open("wb"))
                     header = {"descr": np.dtype(self.dtype).str, "fortran_order": False, "shape": (length, *part.shape)}
                     np.lib.format.write_array_header_1_0(part.out, header)
-                    part.begin = part.out.tell()
+                    part.begin, part.checksums = part.out.tell(), np.zeros(length, np.uint32)
+                    folders.append(folder)
                 self._compute(missing)
+                for part, folder in zip(missing, folders, strict=True):
+                    np.save(folder / _CHECKSUMS, np.asarray(part.checksums))
             for part in missing:
                 try:
                     part.rows = _opened(store.root / part.key / "rows.npy")
@@ -128,6 +134,8 @@ class Extractor:
             rows = _opened(entry.folder / "rows.npy")
             if rows.shape != (len(part.dataset), *part.shape) or rows.dtype != np.dtype(self.dtype):
                 raise ValueError(f"it holds {rows.dtype} {rows.shape}")
+            if (wrong := _changed(rows, _opened(entry.folder / _CHECKSUMS))).size:
+                raise ValueError(f"{wrong.size} of its rows have changed, the first is row {wrong[0]}")
             picked = np.random.default_rng().choice(len(rows), min(number, len(rows)), replace=False)
             again = fitted(self._again(part, picked), part.shape)
             error = disagreement(again, torch.from_numpy(rows[picked]))
@@ -195,6 +203,13 @@ class Extractor:
         )
         for keys, samples in zip(order, loader, strict=True):
             yield keys[0][0], np.array([i for _, i in keys]), samples
+
+
+def _changed(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Which rows (N, ...) are no longer what they were when their checksums (N,) were taken."""
+    starts = range(0, len(rows), _CHUNK)
+    found = np.concatenate([checksums(rows[start : start + _CHUNK]) for start in starts])
+    return np.flatnonzero(found != kept)
 
 
 def _opened(file: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ class RowSet:
     rows: np.ndarray | None = None
     out: BinaryIO | None = field(default=None, repr=False)
     begin: int = 0  # of the first row, in the file
+    checksums: np.ndarray | None = field(default=None, repr=False)  # (N,) of the rows in the file
 
     def put(self, index: np.ndarray, rows: np.ndarray) -> None:
         """The rows (N, ...) of the samples `index` (N,) to their places."""
@@ -36,9 +38,16 @@ class RowSet:
             assert self.rows is not None
             self.rows[index] = rows
             return
+        assert self.checksums is not None
+        self.checksums[index] = checksums(rows)
         for run in np.split(np.arange(len(index)), np.flatnonzero(np.diff(index) != 1) + 1):
             self.out.seek(self.begin + int(index[run[0]]) * rows[0].nbytes)
             self.out.write(rows[run].tobytes())
+
+
+def checksums(rows: np.ndarray) -> np.ndarray:
+    """(N,) one of each row (N, ...)."""
+    return np.array([zlib.crc32(row.tobytes()) for row in rows], np.uint32)
 
 
 class Views(Dataset[list[Any]]):

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 import tl_lightning
 from tl_lightning.compat import launching
+from tl_lightning.errors import UserError
 from tl_lightning.runs.folder import RunFolder
 
 _VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -26,12 +28,19 @@ _VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PO
 def following(run: Path, job: str = "train", allow: Sequence[str] = ()) -> Iterator[None]:
     """While inside, Lightning's launcher starts ranks with `follow(run, job, allow)`.
 
-    Afterwards a sweep can start its next job.
+    Afterwards a sweep can start its next job. Raises UserError where another process of the job has died.
     """
     before = {name: os.environ.get(name) for name in _VARIABLES}
+    dead: list[str] = []
     try:
-        with launching(_command(run, job, allow)):
+        with launching(_command(run, job, allow)) as dead:
             yield
+    except UserError:
+        raise
+    except (RuntimeError, KeyboardInterrupt) as error:
+        if why := _lost(error, dead):
+            raise UserError(f"{why}; go on with resume={run} if an epoch was finished") from error
+        raise
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
@@ -39,6 +48,18 @@ def following(run: Path, job: str = "train", allow: Sequence[str] = ()) -> Itera
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _lost(error: BaseException, dead: Sequence[str]) -> str:
+    """Which process of a job has died, and what to do; empty if it was none."""
+    message = " ".join(str(error).split())
+    if "DataLoader worker" in message:
+        return f"a loader process has died, as it does where memory runs out: take fewer data.workers ({message[:120]})"
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device's memory is full: take a smaller data.batch_size, or trainer.precision=bf16-mixed"
+    if not dead and ("Connection closed by peer" in message or "Connection reset by peer" in message):
+        return f"another rank has died: {message[:120]}"
+    return f"{dead[0]}, what it said stands above" if dead else ""
 
 
 def first_rank() -> bool:

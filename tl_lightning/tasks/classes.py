@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from tl_lightning import checks
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_POINT_ZERO = re.compile(r"-?\d+\.0+")
 
 
 def classification(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Task, list[str]]:
@@ -39,10 +42,22 @@ def classification(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Tas
         if strange := [cell for cell in cells if cell and not float(cell).is_integer()]:
             raise UserError(f"{labels.where} holds numbers there, like {strange[0]}, and no names of classes")
         cells = [re.sub(r"\.0*$", "", cell) for cell in cells]
+    cells = _one_form(cells)
     different = len(set(cells))
     if different > max(50, len(cells) // 2):
         raise UserError(f"{labels.where} has {different} different ones in {len(cells)} rows, too many to be classes")
     return Classification(label_smoothing=label_smoothing), cells
+
+
+def _one_form(cells: list[str]) -> list[str]:
+    """The names in Unicode's composed form, and a name like 1.0 as 1 where both stand for one class."""
+    cells = [unicodedata.normalize("NFC", cell) for cell in cells]
+    known = set(cells)
+    twins = {name: name.partition(".")[0] for name in known if _POINT_ZERO.fullmatch(name)}
+    if same := {name: whole for name, whole in twins.items() if whole in known}:
+        shown = ", ".join(f"{name} and {whole}" for name, whole in list(same.items())[:3])
+        log.warning(f"classes that are one number in two forms are one class: {shown}")
+    return [same.get(cell, cell) for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -207,10 +222,18 @@ def _loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor
     elif isinstance(choice, str):
         raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
     else:
-        named = {str(name): float(weight) for name, weight in (choice or {}).items()}  # YAML reads 0 as a number
+        named = {_class_of(name, classes): float(weight) for name, weight in (choice or {}).items()}
         if unknown := [name for name in named if name not in classes]:
             raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], classes)}")
         weights = torch.tensor([named.get(c, 1.0) for c in classes])
-        if weights.min() <= 0:
-            raise UserError("data.class_weights must be positive")
+        if not (weights.min() > 0 and torch.isfinite(weights).all()):
+            raise UserError("data.class_weights must be positive numbers")
     return weights * counts.sum() / (weights * counts).sum()
+
+
+def _class_of(key: Any, classes: Sequence[str]) -> str:
+    """The class that a key means: YAML reads no, 01 and null as something else than their letters."""
+    if str(key) in classes or isinstance(key, str):
+        return str(key)
+    read_so = [name for name in classes if type(read := yaml.safe_load(name)) is type(key) and read == key]
+    return read_so[0] if len(read_so) == 1 else str(key)

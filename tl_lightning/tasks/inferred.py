@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.classes import NUMBER, classification
-from tl_lightning.tasks.multilabels import multilabel
-from tl_lightning.tasks.task import Labels, Task
-from tl_lightning.tasks.values import BETWEEN, regression
+from tl_lightning.tasks.multilabels import are_indicators, multilabel
+from tl_lightning.tasks.task import BETWEEN, Labels, Task
+from tl_lightning.tasks.values import regression
 
 log = logging.getLogger(__name__)
 
 _MOST_CLASSES = 50  # whole numbers of more kinds are values
+_LONGEST_LIST = 10_000  # characters
 _MOSTLY = 0.9  # so many cells are numbers where what else stands there is a slip, and named as such
 
 
@@ -27,6 +29,9 @@ def infer(labels: Labels, *, label_smoothing: float = 0.1, huber: float | None =
     if labels.separator:
         return multilabel(labels, label_smoothing=label_smoothing)
     cells = [cell.strip() for cell in labels.cells if cell.strip()]
+    if len(labels.columns) > 1 and are_indicators(labels.cells):
+        log.info("task      multilabel: columns of 0 and 1; task=regression takes them as values")
+        return multilabel(labels, label_smoothing=label_smoothing)
     if len(labels.columns) > 1:
         log.info("task      regression: there are several columns of labels")
         return regression(labels, huber=huber)
@@ -54,3 +59,26 @@ def joined(columns: list[list[str]]) -> list[str]:
         raise UserError("data.label must name a column")
     rows = [list(row) for row in zip(*columns, strict=True)]
     return [BETWEEN.join(row) if all(cell.strip() for cell in row) else "" for row in rows]
+
+
+def as_lists(cells: list[str], are: bool) -> list[str]:
+    """Cells that are lists, as pandas or JSON write them, with bars between their parts; nothing if they are none.
+
+    `are`: the table has joined lists already.
+    """
+    if are:
+        return cells
+    written = [cell.strip() for cell in cells if cell.strip()]
+    if not written or not all(cell.startswith("[") and cell.endswith("]") for cell in written):
+        return []
+    return ["|".join(_parts(cell.strip())) if cell.strip() else "" for cell in cells]
+
+
+def _parts(cell: str) -> list[str]:
+    try:
+        parts = ast.literal_eval(cell) if len(cell) < _LONGEST_LIST else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        parts = None
+    if not isinstance(parts, list) or not all(isinstance(part, (str, int)) for part in parts):
+        return [part.strip(" '\"") for part in cell[1:-1].split(",") if part.strip(" '\"")]
+    return [str(part) for part in parts]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tl_lightning import checks
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.classes import refuse_classes
-from tl_lightning.tasks.task import Labels, Task
+from tl_lightning.tasks.task import BETWEEN, Labels, Task
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no"))
 _OFTEN = 10  # samples of the same set of classes, from which on they are drawn by themselves
 
 
@@ -33,6 +34,8 @@ def multilabel(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Task, l
 
     Raises UserError where nothing says what separates the classes.
     """
+    if len(labels.columns) > 1 and are_indicators(labels.cells):
+        labels = _of_indicators(labels)
     separator = labels.separator
     if not separator:
         raise UserError(f"{labels.where}: task=multilabel needs data.separator, what stands between the classes")
@@ -40,6 +43,24 @@ def multilabel(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Task, l
         log.warning(f"data.separator={separator} stands in no label: each sample has one class")
     task = Multilabel(separator=separator, label_smoothing=label_smoothing)
     return task, [separator.join(task.members(cell)) for cell in labels.cells]
+
+
+def are_indicators(cells: Sequence[str]) -> bool:
+    """Whether the values of several columns are all 0 or 1."""
+    found = {part.strip().lower() for cell in cells if cell for part in cell.split(BETWEEN)}
+    return bool(found) and found <= _YES | _NO
+
+
+def _of_indicators(labels: Labels) -> Labels:
+    """A column of 0 and 1 for each class as the names of the classes."""
+    if barred := [name for name in labels.columns if "|" in name]:
+        raise UserError(f"{labels.where}: the column '{barred[0]}' holds a bar, which separates classes: rename it")
+
+    def names(cell: str) -> str:
+        parts = zip(labels.columns, cell.split(BETWEEN), strict=True) if cell else ()
+        return "|".join(name for name, part in parts if part.strip().lower() in _YES)
+
+    return replace(labels, cells=tuple(map(names, labels.cells)), separator="|", columns=("label",))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Labels:
     columns: tuple[str, ...] = ("label",)
 
 
+BETWEEN = ";"  # the values of several columns in one label
 MakeTask = Callable[[Labels], tuple["Task", list[str]]]  # the task for labels, and the labels as it reads them
 
 

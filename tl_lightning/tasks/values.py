@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
-from tl_lightning.tasks.task import Labels, Task
+from tl_lightning.tasks.task import BETWEEN, Labels, Task
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
     from tl_lightning.heads.solve import Solution
-
-BETWEEN = ";"  # the values of several columns in one label
 
 
 def regression(labels: Labels, *, huber: float | None = None) -> tuple[Task, list[str]]:

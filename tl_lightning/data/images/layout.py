@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +12,11 @@ from pathlib import Path
 
 from tl_lightning.data.images.foreign import begins_like_an_image, named_like_an_image
 from tl_lightning.data.samples import Item
+from tl_lightning.data.splits import split_of
 from tl_lightning.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
-_PLAIN = frozenset(("set", "data", "dataset", "images", "imgs", "split", "folder"))  # beside a split's name: train_set
 # What operating systems, network drives, photo programs and notebooks leave behind, in lower case.
 _LEFT = frozenset(
     ("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information",
@@ -80,7 +74,7 @@ def _unwrapped(root: Path) -> Path:
         inside = _folders(root)
         if len(inside) != 1 or _has_images(root) or _has_images(inside[0]) or not _folders(inside[0]):
             return root
-        if _split_of(inside[0].name) is not None and not _folders(_folders(inside[0])[0]):
+        if split_of(inside[0].name) is not None and not _folders(_folders(inside[0])[0]):
             return root  # train/ alone, with its classes
         root = inside[0]
 
@@ -88,7 +82,7 @@ def _unwrapped(root: Path) -> Path:
 def _parts(root: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
     """(split, folder of class folders) of each split, or of the root itself; and the folders that are neither."""
     folders = _folders(root)
-    named = [(split, rest, f) for f in folders for split, rest in [_split_of(f.name) or ("", "")] if split]
+    named = [(split, rest, f) for f in folders for split, rest in [split_of(f.name) or ("", "")] if split]
     common = Counter(rest for _, rest, _ in named)
     splits = [(split, f) for split, rest, f in named if not rest or common[rest] > 1]
     # a class may be called train: then the folder holds images itself
@@ -102,15 +96,6 @@ def _parts(root: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
     known = {f for _, f in splits}
     log.info(f"layout    splits are given by the folders {', '.join(sorted(f.name for f in known))}")
     return parts, [f for f in folders if f not in known]
-
-
-def _split_of(name: str) -> tuple[str, str] | None:
-    """The split that a folder's name says, and what else it says ("seg" of seg_train); None for no split."""
-    words = re.findall(r"[a-z]+", name.lower())
-    said = [w for w in words if w in _SPLITS]
-    if len(said) != 1:
-        return None
-    return _SPLITS[said[0]], " ".join(w for w in words if w not in _SPLITS and w not in _PLAIN)
 
 
 def _say_namesakes(folders: Sequence[Path]) -> None:

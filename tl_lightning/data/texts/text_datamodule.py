@@ -17,6 +17,7 @@ from tl_lightning.data.datamodule import LabelledData, Preview
 from tl_lightning.data.loader_options import Loading, grouped
 from tl_lightning.data.sampling import EpochLoader, EvalBatches, Key, LengthBatches
 from tl_lightning.data.splits import SplitOptions
+from tl_lightning.data.table import Format
 from tl_lightning.data.texts import text_table as tables
 from tl_lightning.data.texts.text_table import Columns, TextTable
 from tl_lightning.errors import UserError
@@ -140,5 +141,5 @@ def text_table(
     """
     if not isinstance(input, TextInput):
         raise UserError("the backbone looks at images, and the data are texts: take backbone=minilm or backbone=text")
-    columns, division, loading = grouped(options, Columns, SplitOptions, Loading)
-    return TextDataModule(tables.read(file, task, columns, division), input, loading, buckets=buckets)
+    columns, written, division, loading = grouped(options, Columns, Format, SplitOptions, Loading)
+    return TextDataModule(tables.read(file, task, columns, division, written), input, loading, buckets=buckets)
