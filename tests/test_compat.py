@@ -1,5 +1,6 @@
 """torchvision beside a torch that cannot load its operators, and beside one that can."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,27 @@ def test_whatever_imports_torchvision_first_works(first):
     assert run(code).stdout.strip() == "ok"
 
 
+@pytest.mark.parametrize("first", ["torchvision", "lightning", "torchmetrics"])
+def test_in_this_environment_it_works_without_the_package(first, tmp_path):
+    """Where the package is installed (make install), by the .pth file beside it."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"import {first}, torchvision; torchvision.models.resnet18(); print('ok')"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert result.stdout.strip() == "ok", result.stderr
+
+
+def test_the_hook_imports_nothing_at_the_start_of_a_program():
+    code = (
+        "import sys; print([m for m in ('torch', 'typing', 'tl_lightning', 'tl_lightning.compat') if m in sys.modules])"
+    )
+    assert run(code).stdout.strip() == "[]"
+
+
 def test_the_finder_leaves_after_its_work():
     code = (
-        "import sys, tl_lightning; from tl_lightning.compat import _BeforeTorchvision as B;"
-        "count = lambda: sum(isinstance(f, B) for f in sys.meta_path);"
+        "import sys, tl_lightning;"
+        "count = lambda: sum(getattr(f, '__name__', '') == 'BeforeTorchvision' for f in sys.meta_path);"
         "a = count(); import torchvision; print(a, count())"
     )
     assert run(code).stdout.strip() == "1 0"

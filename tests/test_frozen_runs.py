@@ -18,7 +18,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 from tl_lightning.jobs.train import _prepare, train
 from tl_lightning.runs.model import load_model
-from tl_lightning.runs.resume import _forget
+from tl_lightning.runs.resume import Progress, _forget
 
 
 def test_linear_probe_is_an_ordinary_run(configure, tmp_path, photos):
@@ -87,7 +87,7 @@ def test_a_balanced_sampler_weighs_like_class_weights(configure, photos, monkeyp
 def test_resuming_takes_back_rows_of_epochs_after_the_checkpoint(configure, tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,loss,step\n0,1.0,1\n1,0.5,2\n,0.4,3\n,0.4,4\n2,0.3,4\n")
-    _forget(path, 2, 4)
+    _forget(path, Progress(path, 2, 4))
     assert path.read_text().split() == ["epoch,loss,step", "0,1.0,1", "1,0.5,2", ",0.4,3"]
 
 
@@ -97,11 +97,12 @@ def test_a_better_epoch_is_kept_at_once_and_all_ranks_agree(tmp_path, monkeypatc
     monkeypatch.setattr(ModelCheckpoint, "on_train_epoch_end", lambda *a: saved.append(a[1].current_epoch))
     keeper = ModelCheckpoint(tmp_path)
 
-    def trainer(epoch, said=lambda due: due):
+    def trainer(epoch, said=lambda due: due, loss=1.0):
         strategy = SimpleNamespace(broadcast=said)
         return SimpleNamespace(
-            should_stop=False, current_epoch=epoch, max_epochs=9, checkpoint_callback=keeper, strategy=strategy
-        )
+            should_stop=False, current_epoch=epoch, max_epochs=9, checkpoint_callback=keeper, strategy=strategy,
+            callback_metrics={"val/loss": torch.tensor(loss)}, is_global_zero=True,
+        )  # fmt: skip
 
     last = LastCheckpoint(apart=1e9, dirpath=tmp_path)
     for epoch, score in ((0, 0.5), (1, 0.5), (2, 0.7), (3, 0.7), (8, 0.7)):
@@ -110,6 +111,8 @@ def test_a_better_epoch_is_kept_at_once_and_all_ranks_agree(tmp_path, monkeypatc
     assert saved == [0, 2, 8]
     last.on_train_epoch_end(trainer(4, lambda due: True), None)
     last.on_train_epoch_end(trainer(8, lambda due: False), None)
+    assert saved == [0, 2, 8, 4]
+    last.on_train_epoch_end(trainer(8, loss=float("nan")), None)  # an epoch that is no number is not gone on from
     assert saved == [0, 2, 8, 4]
 
 

@@ -171,7 +171,7 @@ def test_labelled_data_of_ones_own(photos, tmp_path):
     assert run.evaluate()["val/accuracy"] == run.metrics["val/accuracy"] == 1.0
     other = torchvision("mobilenet_v2", "formula", 48)
     with pytest.raises(tl.UserError, match="made for 32 px, the backbone takes 48 px"):
-        tl.train(data, backbone=other, run_dir=tmp_path / "run")
+        tl.train(data, backbone=other, run_dir=tmp_path / "other")
 
 
 def test_objects_stand_for_groups(photos, tmp_path):

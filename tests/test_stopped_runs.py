@@ -39,6 +39,7 @@ def test_resume_continues_in_the_same_folder(photos, tmp_path):
     for change in ("strategy=lp_ft", "optimizer.lr=1", "data.batch_size=2"):
         refused(tl("resume=moved", change, "trainer.max_epochs=9", cwd=tmp_path), "a resumed run keeps its")
     (run / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+    (run / "checkpoints" / "previous.ckpt").write_bytes(b"damaged")
     refused(tl("resume=moved", "trainer.max_epochs=9", cwd=tmp_path), "last.ckpt cannot be read")
     refused(tl("resume=mooved", cwd=tmp_path), "resume=mooved cannot be resumed: config.yaml is missing")
     assert not (tmp_path / "mooved").exists()
@@ -64,7 +65,7 @@ LONG = [*QUICK, "trainer.max_epochs=500", "callbacks.early_stopping=null"]
 def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
     arguments = [*LONG, f"data.root={photos}", "hydra.run.dir=stopped"]
     code, output, errors = interrupted(arguments, tmp_path, "stopped/checkpoints/last.ckpt")
-    assert code == 1
+    assert code == 130
     assert errors.startswith("stopped by hand; go on with: python train.py resume=")
     epochs = 1 + max(int(line.split()[1]) for line in output.splitlines() if line.startswith("epoch"))
     resumed = tl("resume=stopped", f"trainer.max_epochs={epochs + 2}", cwd=tmp_path)
@@ -74,7 +75,7 @@ def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
 def test_a_sweep_stopped_by_hand_stops(photos, tmp_path):
     arguments = ["-m", *LONG, f"data.root={photos}", "seed=0,1"]
     code, _, errors = interrupted(arguments, tmp_path, "multirun/*/*/0/checkpoints/last.ckpt")
-    assert code == 1
+    assert code == 130
     assert errors.startswith("stopped by hand; go on with")
     assert not list(tmp_path.glob("multirun/*/*/1"))
 

@@ -88,8 +88,7 @@ def test_lists_are_several_classes(tmp_path):
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, records)))
     assert read_texts(str(tmp_path / "x.jsonl"), separator="|").task.outputs == ("a", "b")
     assert read_texts(str(tmp_path / "x.jsonl"), separator="bar").task.outputs == ("a", "b")
-    with pytest.raises(UserError, match=r"holds lists there: data\.separator=bar"):
-        read_texts(str(tmp_path / "x.jsonl"))
+    assert read_texts(str(tmp_path / "x.jsonl")).task.outputs == ("a", "b")
 
 
 def test_encodings_and_nuls(tmp_path, caplog):
@@ -182,7 +181,9 @@ def test_numbers_as_classes(tmp_path):
 def test_names_of_digits_stay_apart(tmp_path):
     names = ["01", "1", "1_1", "11", "1e0", "9007199254740993", "9007199254740992"]
     rows = [(f"text {i}", names[i % 7]) for i in range(35)]
-    assert read_texts(str(write_texts(tmp_path / "x.csv", rows))).task.outputs == tuple(sorted(names))
+    assert read_texts(str(write_texts(tmp_path / "x.csv", rows))).task.outputs == (
+        "01", "1", "1_1", "1e0", "11", "9007199254740992", "9007199254740993",
+    )  # fmt: skip
 
 
 def test_texts_of_several_classes_are_split_by_their_share(tmp_path):
@@ -221,7 +222,7 @@ def test_copies_stay_in_one_split(tmp_path, caplog):
     assert not where["train"] & where["val"]
     assert sum(map(sum, map(found.counts, ("train", "val")))) == 41
     assert "21 texts are copies of another" in caplog.text
-    assert "1 texts have copies with another label, the first in row 1 (a and b)" in caplog.text
+    assert "1 texts have copies with another label, the first in row 1 and in row 21 (a and b)" in caplog.text
 
 
 def test_a_written_split_is_kept_and_another_file_is_not_taken_for_it(tmp_path, caplog):

@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from tl_lightning.errors import UserError
 from tl_lightning.transferability import evidence, relatedness, ridge, scores, similarity
 from tl_lightning.transferability.drift import symmetric_kl
+from tl_lightning.transferability.folds import stratified_folds
 
 
 def blobs(n=60, d=12, classes=3, seed=0, spread=1.5):
@@ -28,7 +29,8 @@ def blobs(n=60, d=12, classes=3, seed=0, spread=1.5):
 @pytest.mark.parametrize("d", [12, 150])  # fewer and more features than images
 def test_leaving_one_out_in_closed_form_equals_as_many_refits(d):
     rows, labels = blobs(d=d)
-    fit = ridge.leave_one_out(rows, labels, 3)
+    w = torch.ones(len(rows), dtype=torch.float64)
+    fit = ridge.ridge(ridge.reduce(rows, w), F.one_hot(torch.tensor(labels), 3).double(), w)
     x, onehot = rows.astype(np.float64), np.eye(3)[labels]
     x = (x - x.mean(0)) / x.std(0) ** 0.5
     refitted = cross_val_predict(Ridge(alpha=fit.penalty), x, onehot, cv=LeaveOneOut())
@@ -41,6 +43,32 @@ def test_leaving_one_out_in_closed_form_equals_as_many_refits(d):
 
     step = 10 ** (8 / 24)  # to the neighbouring penalties
     assert error(fit.penalty) <= min(error(fit.penalty * step), error(fit.penalty / step))
+
+
+@pytest.mark.parametrize("d", [12, 150])
+def test_leaving_folds_out_in_closed_form_equals_refits_around_the_same_means(d):
+    rows, labels = blobs(d=d)
+    fit = ridge.leave_one_out(rows, labels, 3)
+    folds = stratified_folds(labels, 5)
+    assert [sorted(labels[folds == k]) for k in range(5)] == [[0] * 4 + [1] * 4 + [2] * 4] * 5
+    onehot = np.eye(3)[labels]
+    x = (rows - rows.mean(0, dtype=np.float64)) / rows.std(0, dtype=np.float64) ** 0.5
+    for fold in range(5):
+        kept = folds != fold
+        refit = Ridge(alpha=fit.penalty, fit_intercept=False).fit(x[kept], (onehot - onehot.mean(0))[kept])
+        expected = refit.predict(x[~kept]) + onehot.mean(0)
+        np.testing.assert_allclose(fit.left_out.numpy()[~kept], expected, atol=1e-6)
+
+
+def test_where_nothing_tells_balanced_classes_apart_accuracy_is_chance_and_not_zero():
+    """Leaving one out moves the class means against it: a constant answer is then always wrong."""
+    found = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        found.append(ridge.leave_one_out(random.normal(size=(40, 20)), np.arange(40) % 2, 2).accuracy)
+    assert 0.35 < np.mean(found) < 0.65
+    assert stratified_folds(np.arange(2000) % 2, 5) is None  # many: each is left out by itself
+    assert stratified_folds(np.array([0, 0, 0, 1]), 5) is None  # a class of one
 
 
 @pytest.mark.parametrize("rows", [np.ones((5, 8)), np.ones((50, 8)), np.array([[0.0, np.nan]] * 9), [[0.0], [np.inf]]])

@@ -8,12 +8,12 @@ Importing the package imports neither torch nor Hydra; it only arranges that tor
 build of torch (see `tl_lightning.compat`).
 """
 
-from tl_lightning import compat, lazy
+from tl_lightning import lazy, torchvision_hook
 
 __version__ = "0.2.0"
 __all__ = ["UserError", "advise", "backbones", "load", "strategies", "train"]
 
-compat.install()
+torchvision_hook.install()
 
 __getattr__ = lazy.exports(
     __name__,

@@ -14,9 +14,12 @@
 PyPI's torchvision is linked against CUDA. Beside a CPU build of torch its library does not load, and
 `import torchvision` then dies with "operator torchvision::nms does not exist", because two operators are given fake
 implementations without having been defined. lightning and torchmetrics import torchvision by themselves, so the remedy
-has to come before any of the three: a finder that runs when "torchvision" is first imported. Where the operators load
-it changes nothing. Models, transforms and data sets work without them; `torchvision.ops.nms` and the detection models
-do not.
+has to come before any of the three: a finder that runs when "torchvision" is first imported (`torchvision_hook.py`).
+Installing the package puts a copy of it and a .pth file into site-packages, so that every program of the environment
+can import torchvision and lightning, this package or not; a checkout that is not installed has it from
+`import tl_lightning`. Where the operators load it changes nothing. Models, transforms and data sets work without them;
+`torchvision.ops.nms` and the detection models do not. From an index with matching CPU wheels
+(https://download.pytorch.org/whl/cpu) none of this is needed.
 """
 
 from __future__ import annotations
@@ -30,9 +33,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,24 +42,6 @@ if TYPE_CHECKING:
 
 _SCHEMA = "{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept: list[Any] = []  # a torch.library.Library takes its definitions along when it is collected
-
-
-class _BeforeTorchvision:
-    """Defines missing operators at the first import of torchvision, then steps aside."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name == "torchvision":
-            sys.meta_path.remove(self)
-            define_missing_operators()
-        return None
-
-
-def install() -> None:
-    """Arrange for `define_missing_operators` to run before torchvision is imported; imports nothing itself."""
-    if "torchvision" not in sys.modules and not any(isinstance(f, _BeforeTorchvision) for f in sys.meta_path):
-        sys.meta_path.insert(0, _BeforeTorchvision())
 
 
 def define_missing_operators() -> bool:

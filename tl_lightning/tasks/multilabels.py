@@ -144,11 +144,11 @@ class Multilabel(Task):
         """(N,): whether all classes of a sample are right, from logits and targets (N, C)."""
         return ((outputs > 0) == targets.bool()).all(1).float()
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray) -> Solution:
+    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
         """A logistic regression on features (N, D) for each class."""
         from tl_lightning.heads.solve import solve_labels
 
-        return solve_labels(rows, targets)
+        return solve_labels(rows, targets, last)
 
     def scores(self) -> MetricCollection:
         """Accuracy (all classes right), macro-F1 and recall per class, from probabilities and targets (N, C)."""

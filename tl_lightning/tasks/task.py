@@ -138,8 +138,11 @@ class Task:
             raise UserError("augment.mixup and augment.cutmix mix classes: set them to 0 for this task")
         return None
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray) -> Solution:
-        """The exact linear head on features (N, D). Raises UserError if there is none."""
+    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
+        """The exact linear head on features (N, D), of which the `last` columns are those of the last stage.
+
+        Raises UserError if there is none.
+        """
         raise UserError("for this task no head can be solved exactly: take another strategy")
 
     def class_indices(self, targets: np.ndarray) -> np.ndarray:

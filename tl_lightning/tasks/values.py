@@ -124,7 +124,7 @@ class Regression(Task):
         """(N,): the squared error of outputs (N, K) in units of the deviation, negative."""
         return -(outputs - self.standardised(targets)).square().mean(1)
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray) -> Solution:
+    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
         """Ridge regression on features (N, D)."""
         from tl_lightning.heads.solve import solve_values
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tl_lightning.errors import UserError
+from tl_lightning.transferability.folds import stratified_folds
 
 PENALTIES = 25
 _CHUNK = 8192  # rows that are looked at at once
@@ -90,10 +91,11 @@ class Fit:
         return float((self.left_out.argmax(1) == self.targets.argmax(1)).double().mean())
 
 
-def ridge(reduced: Reduced, targets: Tensor, w: Tensor) -> Fit:
+def ridge(reduced: Reduced, targets: Tensor, w: Tensor, folds: np.ndarray | None = None) -> Fit:
     """The best of 25 penalties, by the error of every sample left out in turn (the PRESS statistic, Allen 1974).
 
     `targets` (N, C): one-hot classes, 0 and 1 of several classes, or values; `w` (N,) the weight of each sample.
+    `folds` (N,): samples of one fold are left out together, also in closed form.
     """
     z, s = reduced.z, reduced.s
     mean = w @ targets / w.sum()
@@ -102,8 +104,11 @@ def ridge(reduced: Reduced, targets: Tensor, w: Tensor) -> Fit:
     squared, least, best = z**2, float("inf"), None
     for penalty in (s.mean() * torch.logspace(-4, 4, PENALTIES, dtype=torch.float64)).tolist():
         beta = projected / (s + penalty)[:, None]
-        leverage = w * (squared @ (1 / (s + penalty)) + 1 / w.sum())
-        residual = (target - z @ beta) / (1 - leverage).clamp(min=1e-9)[:, None]
+        if folds is None:
+            leverage = w * (squared @ (1 / (s + penalty)) + 1 / w.sum())
+            residual = (target - z @ beta) / (1 - leverage).clamp(min=1e-9)[:, None]
+        else:
+            residual = _by_folds(z / (s + penalty), z, w, target - z @ beta, folds)
         error = float((w[:, None] * residual**2).sum() / w.sum())
         if error < least:
             least, best = error, Fit(penalty, beta, targets - residual, targets)
@@ -111,8 +116,22 @@ def ridge(reduced: Reduced, targets: Tensor, w: Tensor) -> Fit:
     return best
 
 
+def _by_folds(shrunk: Tensor, z: Tensor, w: Tensor, residual: Tensor, folds: np.ndarray) -> Tensor:
+    """(N, C): residuals of samples whose fold was left out, of those (N, C) of the whole fit.
+
+    (I - H)^-1 of a fold's block of the hat matrix; the class means are those of all, which balanced folds share.
+    """
+    left_out = torch.empty_like(residual)
+    for fold in np.unique(folds):
+        rows = torch.as_tensor(np.flatnonzero(folds == fold))
+        hat = shrunk[rows] @ z[rows].T * w[rows]
+        left_out[rows] = torch.linalg.solve(torch.eye(len(rows), dtype=hat.dtype) - hat, residual[rows])
+    return left_out
+
+
 def leave_one_out(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
-    """Ridge on rows (N, D), all images alike, for labels (N,) of `classes` classes."""
+    """Ridge on rows (N, D), all images alike, for labels (N,) of `classes` classes; few are left out in five folds."""
     w = torch.ones(len(rows), dtype=torch.float64)
-    onehot = torch.nn.functional.one_hot(torch.as_tensor(np.asarray(labels)), classes).double()
-    return ridge(reduce(rows, w), onehot, w)
+    known = np.asarray(labels)
+    onehot = torch.nn.functional.one_hot(torch.as_tensor(known), classes).double()
+    return ridge(reduce(rows, w), onehot, w, stratified_folds(known, 5))
