@@ -134,9 +134,8 @@ def test_verdicts_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     doctor.look(root, paths)
     assert looked[6:] == ["000.png"]
     for memory in (cache_dir()).glob("looks-*/*.json"):  # whoever can write there makes nothing else of it
-        memory.write_text(
-            json.dumps({p: [*answer[:2], {"x": 1}] for p, answer in json.loads(memory.read_text()).items()})
-        )
+        kept = json.loads(memory.read_text())
+        memory.write_text(json.dumps({path: [*answer[:2], {"x": 1}] for path, answer in kept.items()}))
     assert doctor.look(root, paths[1:]) == {p: first[p] for p in paths[1:]}
     assert len(looked) == 12
 

@@ -18,6 +18,7 @@ from tl_lightning.jobs.train import train
 from tl_lightning.options import conf_dir, options
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import load_model
+from tl_lightning.tasks import Classification
 
 BACKBONES, STRATEGIES, HEADS = options("backbone"), options("strategy"), options("head")
 
@@ -170,10 +171,16 @@ def test_checkpoints_hold_plain_values_only(finished):
     assert loaded["epoch"] == 1  # last.ckpt is of the last epoch
 
 
-def test_the_model_is_of_the_best_epoch(configure, tmp_path):
+@pytest.fixture
+def worst_is_best(monkeypatch):
+    """The highest loss is taken for the best."""
+    monkeypatch.setattr(Classification, "rises", lambda task, score: True)
+
+
+def test_the_model_is_of_the_best_epoch(configure, tmp_path, worst_is_best):
     """With the worst loss declared the best, the first epoch wins: scores and model must be of its checkpoint."""
     cfg = configure(*SMALL, "strategy=feature_extraction", "trainer.max_epochs=3", "callbacks.best.monitor=val/loss",
-                    "callbacks.best.mode=max", "optimizer.lr=0.1", run="best")  # fmt: skip
+                    "optimizer.lr=0.1", run="best")  # fmt: skip
     metrics = train(cfg)
     run = tmp_path / "best"
     best, last = (torch.load(run / "checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("best", "last"))
@@ -199,10 +206,9 @@ def test_ties_go_to_the_later_epoch(configure, tmp_path):
     assert metrics["best/epoch"] == 2
 
 
-def test_a_run_that_was_moved_knows_its_best_epoch(configure, tmp_path):
+def test_a_run_that_was_moved_knows_its_best_epoch(configure, tmp_path, worst_is_best):
     """With the worst loss declared the best, no later epoch is better; after the move it is still the first."""
-    words = [*SMALL, "strategy=feature_extraction", "callbacks.best.monitor=val/loss", "callbacks.best.mode=max",
-             "optimizer.lr=0.1"]  # fmt: skip
+    words = [*SMALL, "strategy=feature_extraction", "callbacks.best.monitor=val/loss", "optimizer.lr=0.1"]
     before = train(configure(*words, "trainer.max_epochs=3", run="first"))
     moved = (tmp_path / "first").rename(tmp_path / "moved")
     more = "trainer.max_epochs=5"

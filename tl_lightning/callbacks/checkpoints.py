@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
@@ -32,6 +33,14 @@ class BestCheckpoint(ModelCheckpoint):
         """Save, if it is the best so far."""
         if epoch_is_finite(trainer):
             super().on_train_epoch_end(trainer, pl_module)
+
+    def keep_start(self, trainer: L.Trainer, score: float) -> None:
+        """Take the weights that training begins from for the best so far: what an exact head was worth before it."""
+        path = str(Path(str(self.dirpath), f"{self.filename}.ckpt"))
+        self.best_model_score = self.kth_value = self.current_score = torch.tensor(score)
+        self.best_model_path = self.kth_best_model_path = path
+        self.best_k_models = {path: self.best_model_score}
+        trainer.save_checkpoint(path)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The best so far of a run that may have been moved: its files lie where the folder lies now."""

@@ -35,7 +35,7 @@ class Settings:
     logger: Mapping[str, Spec] = field(default_factory=dict)
     augment: Spec = None
     seed: int = 0
-    label_smoothing: float = 0.1
+    label_smoothing: float | None = None
     cache: str | int | bool = "auto"
     cache_dtype: str = "float16"
     engine: str = "auto"

@@ -47,8 +47,8 @@ def _latin(path: Path, raw: bytes, at: int) -> str:
     if beyond > _ENCODED * (letters + beyond):
         guesses = list(dict.fromkeys(match.encoding for match in from_bytes(sample[:50_000])))[:4] or ["gbk"]
         raise UserError(
-            f"{path} is not UTF-8 (byte {at}), and as Windows-1252 it makes no words: it may be {' or '.join(guesses)}; "
-            f"say data.encoding={guesses[0]} (or what you know of it), or save it as UTF-8"
+            f"{path} is not UTF-8 (byte {at}), and as Windows-1252 it makes no words: it may be "
+            f"{' or '.join(guesses)}; say data.encoding={guesses[0]} (or what you know of it), or save it as UTF-8"
         )
     log.warning(f"{path} is not UTF-8 (byte {at}): it is read as Windows-1252; data.encoding says otherwise")
     return raw.decode("cp1252", errors="replace")

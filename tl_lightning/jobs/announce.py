@@ -87,6 +87,7 @@ def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any]) -> None:
         ]
         if shown:
             which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
+            which = "the exact head, before any epoch" if metrics.get("best/epoch") == -1 else which
             log.info(f"{split:<9} {'  '.join(shown)}  ({which})")
     if folder.tensorboard.is_dir():
         log.info(f"look with tensorboard --logdir {folder.path}")

@@ -64,6 +64,8 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
     with following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
         loaders = _prepare(setup, checkpoint)
         learns = bool(setup.module.plan.phases)
+        if learns and setup.module.plan.solve and checkpoint is None:
+            _keep_start(setup, loaders)
         seconds = fit(setup.trainer, setup.module, loaders, folder, checkpoint) if learns else 0.0
         metrics = {
             **_scores(setup, loaders, folder),
@@ -154,6 +156,29 @@ def _prepare(setup: Setup, checkpoint: str | None) -> L.LightningDataModule:
     return loaders
 
 
+def _keep_start(setup: Setup, loaders: L.LightningDataModule) -> None:
+    """Judge the exact head as an epoch is judged, so that training from it cannot end below it."""
+    trainer, keeper = setup.trainer, setup.trainer.checkpoint_callback
+    if not isinstance(keeper, BestCheckpoint) or keeper.monitor is None:
+        return
+    scores = _validated(setup, loaders)
+    if keeper.monitor in scores:
+        keeper.keep_start(trainer, scores[keeper.monitor])
+        log.info(f"start     {keeper.monitor} {scores[keeper.monitor]:.4f} by the exact head, before any epoch")
+
+
+def _validated(setup: Setup, loaders: L.LightningDataModule) -> dict[str, float]:
+    """Scores of the weights as they are on val; nothing is logged, it would be one more point on the curves."""
+    trainer = setup.trainer
+    loggers, trainer.loggers = trainer.loggers, []
+    scores = dict(trainer.validate(setup.module, datamodule=loaders, verbose=False)[0])
+    trainer.loggers = loggers
+    for meter in setup.module.meters("val"):
+        if meter is not None:
+            meter.reset()  # what it holds was made in inference mode, where training may not go on with it
+    return scores
+
+
 def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> dict[str, float]:
     """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
     trainer, module = setup.trainer, setup.module
@@ -170,14 +195,13 @@ def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> 
     if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
         state = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])
-        best = {"best/epoch": int(state["epoch"])}
+        best = {"best/epoch": int(state["epoch"]) if state["global_step"] else -1}  # -1: the start
     if trainer.progress_bar_callback:
         trainer.progress_bar_callback.disable()
-    loggers = trainer.loggers
     if epochs:
-        trainer.loggers = []  # no epoch: it would be one more point on the curves
-    scores = dict(trainer.validate(module, datamodule=loaders, verbose=False)[0])
-    trainer.loggers = loggers
+        scores = _validated(setup, loaders)
+    else:
+        scores = dict(trainer.validate(module, datamodule=loaders, verbose=False)[0])
     if setup.data.has_test:
         scores |= trainer.test(module, datamodule=loaders, verbose=False)[0]
     if not module.plan.phases and isinstance(keeper, ModelCheckpoint):

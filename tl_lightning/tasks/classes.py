@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError, nearest
-from tl_lightning.tasks.task import Labels, Task
+from tl_lightning.tasks.task import Labels, Task, smoothing
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _POINT_ZERO = re.compile(r"-?\d+\.0+")
 
 
-def classification(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Task, list[str]]:
+def classification(labels: Labels, *, label_smoothing: float | None = None) -> tuple[Task, list[str]]:
     """The task of telling classes apart, and the labels as class names; whole numbers written as 1.0 become 1.
 
     Raises UserError for measurements, and for labels of which nearly every one is another.
@@ -67,7 +67,7 @@ class Classification(Task):
     `counts` (C,) of training samples, the `weights` (C,) of their loss, and whether a balanced sampler draws them.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: float | None = 0.0
     counts: tuple[int, ...] = ()
     weights: Tensor | None = None
     balanced: bool = False
@@ -78,7 +78,7 @@ class Classification(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.number("label_smoothing", self.label_smoothing, 0, 1)
+        checks.number("label_smoothing", self.label_smoothing, 0, 1, optional=True)
 
     def members(self, label: str) -> list[str]:
         """The class."""
@@ -124,9 +124,13 @@ class Classification(Task):
         """(C,): log p(class)."""
         return self.prior().log()
 
+    def begun(self, from_exact_head: bool) -> Self:
+        """The task with its smoothing decided: none where it would pull a fitted head off its own optimum."""
+        return replace(self, label_smoothing=smoothing(self.label_smoothing, from_exact_head))
+
     def training_loss(self) -> nn.Module:
         """Cross-entropy with smoothing and class weights, for targets (N,) or, after mixing, (N, C)."""
-        return nn.CrossEntropyLoss(self.weights, label_smoothing=self.label_smoothing)
+        return nn.CrossEntropyLoss(self.weights, label_smoothing=self.label_smoothing or 0.0)
 
     def evaluation_loss(self) -> nn.Module:
         """Cross-entropy of logits (N, C) for targets (N,)."""

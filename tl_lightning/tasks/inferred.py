@@ -18,7 +18,9 @@ _LONGEST_LIST = 10_000  # characters
 _MOSTLY = 0.9  # so many cells are numbers where what else stands there is a slip, and named as such
 
 
-def infer(labels: Labels, *, label_smoothing: float = 0.1, huber: float | None = None) -> tuple[Task, list[str]]:
+def infer(
+    labels: Labels, *, label_smoothing: float | None = None, huber: float | None = None
+) -> tuple[Task, list[str]]:
     """The task for these labels, and the labels as it reads them; said in the log, with the word that overrules it.
 
     A separator means several classes. Numbers that are not all whole, or are of many kinds, are values; several columns

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tl_lightning import checks
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.classes import refuse_classes
-from tl_lightning.tasks.task import BETWEEN, Labels, Task
+from tl_lightning.tasks.task import BETWEEN, Labels, Task, smoothing
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -29,7 +29,7 @@ _YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "fals
 _OFTEN = 10  # samples of the same set of classes, from which on they are drawn by themselves
 
 
-def multilabel(labels: Labels, *, label_smoothing: float = 0.1) -> tuple[Task, list[str]]:
+def multilabel(labels: Labels, *, label_smoothing: float | None = None) -> tuple[Task, list[str]]:
     """The task of naming all classes of a sample, and the labels with their classes sorted.
 
     Raises UserError where nothing says what separates the classes.
@@ -72,7 +72,7 @@ class Multilabel(Task):
     """
 
     separator: str = "|"
-    label_smoothing: float = 0.0
+    label_smoothing: float | None = 0.0
     odds: tuple[float, ...] = ()
 
     noun: ClassVar[str] = "classes"
@@ -81,7 +81,7 @@ class Multilabel(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.number("label_smoothing", self.label_smoothing, 0, 1)
+        checks.number("label_smoothing", self.label_smoothing, 0, 1, optional=True)
 
     def members(self, label: str) -> list[str]:
         """The classes that stand in one label, each once, sorted."""
@@ -120,9 +120,13 @@ class Multilabel(Task):
         odds = self.odds or (1.0,) * len(self.outputs)
         return torch.tensor(odds).log()
 
+    def begun(self, from_exact_head: bool) -> Self:
+        """The task with its smoothing decided: none where it would pull a fitted head off its own optimum."""
+        return replace(self, label_smoothing=smoothing(self.label_smoothing, from_exact_head))
+
     def training_loss(self) -> nn.Module:
         """Binary cross-entropy with smoothing."""
-        return _BinaryCrossEntropy(self.label_smoothing)
+        return _BinaryCrossEntropy(self.label_smoothing or 0.0)
 
     def evaluation_loss(self) -> nn.Module:
         """Binary cross-entropy of logits (N, C) for targets (N, C)."""
