@@ -255,7 +255,8 @@ heads.CosineHead heads.linear heads.mlp
 optim.SAMAdamW optim.constant optim.cosine
 pretraining.DrawnImages pretraining.Pretraining
 regularizers.BSS regularizers.CoTuning regularizers.Delta regularizers.L2SP regularizers.LwF regularizers.none
-reports.ContinuedCSVLogger reports.EpochLines reports.TensorBoard
+reports.ContinuedCSVLogger reports.EpochLines reports.RunProgress
+reports.TensorBoard
 strategies.Auto strategies.EarlyFeatures strategies.FeatureExtraction strategies.FinetuneAll strategies.FinetuneTop
 strategies.GradualUnfreeze strategies.LinearProbe strategies.Lora strategies.LpFt
 tasks.Classification tasks.Multilabel tasks.Regression tasks.classification tasks.infer tasks.multilabel

@@ -30,6 +30,7 @@ from tl_lightning.module import TransferModule
 from tl_lightning.regularizers import Regularizer
 from tl_lightning.reports.curves import Curves
 from tl_lightning.reports.phase_table import PhaseTable
+from tl_lightning.reports.progress import Heartbeat
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.strategies.plan import Facts, Plan, Strategy
 from tl_lightning.trainer import build_trainer, check_options, shows_progress
@@ -155,6 +156,8 @@ def _prepare_network(module: TransferModule, trainer: Mapping[str, Any]) -> None
 def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
     """The learner's own, then those of the configuration."""
     own: list[Callback] = [Interrupt(), PhaseTable(), Curves(every=settings.trainer.get("log_every_n_steps", 10))]
+    if not shows_progress():
+        own.append(Heartbeat())
     for name, spec in settings.callbacks.items():
         if spec is not None:
             own.append(_completed(made_of(settings, "callbacks", spec), module))

@@ -25,7 +25,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "optim": ("SAMAdamW", "constant", "cosine"),
     "pretraining": ("DrawnImages", "Pretraining"),
     "regularizers": ("BSS", "CoTuning", "Delta", "L2SP", "LwF", "none"),
-    "reports": ("ContinuedCSVLogger", "EpochLines", "TensorBoard"),
+    "reports": ("ContinuedCSVLogger", "EpochLines", "RunProgress", "TensorBoard"),
     "strategies": (
         "Auto", "EarlyFeatures", "FeatureExtraction", "FinetuneAll", "FinetuneTop", "GradualUnfreeze", "LinearProbe",
         "Lora", "LpFt",

@@ -1,6 +1,11 @@
-"""How far the one pass has come, and how fast it is."""
+"""How far a long pass has come, and how fast it is: a bar in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Self
 
 from rich.progress import (
     BarColumn,
@@ -13,17 +18,47 @@ from rich.progress import (
 )
 from rich.text import Text
 
+log = logging.getLogger(__name__)
+
+_FIRST, _APART = 5.0, 30.0  # seconds until the first line, and between lines
+
 
 class _Speed(ProgressColumn):
+    def __init__(self, noun: str) -> None:
+        super().__init__()
+        self.noun = noun
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
+        return Text(f"{task.speed:.0f} {self.noun}/s" if task.speed else "")
 
 
-def bar(show: bool, total: int) -> Progress:
-    """A progress bar with its one task, to be entered; invisible unless `show`."""
-    columns = Progress(
-        TextColumn("features"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(),
-        transient=True, disable=not show,
-    )  # fmt: skip
-    columns.add_task("features", total=total)
-    return columns
+class Bar:
+    """To be entered, and told of every step: `total` of `noun`, "images" or "texts". `show`: somebody sees a bar."""
+
+    def __init__(self, show: bool, total: int, noun: str = "images") -> None:
+        self.show, self.total, self.noun, self.done = show, total, noun, 0
+        self._began = time.monotonic()
+        self._due = self._began + _FIRST
+        self._columns = Progress(
+            TextColumn("features"), BarColumn(), MofNCompleteColumn(), _Speed(noun), TimeRemainingColumn(),
+            transient=True, disable=not show,
+        )  # fmt: skip
+        self._columns.add_task("features", total=total)
+
+    def advance(self, number: int) -> None:
+        """So many more are done."""
+        self.done += number
+        self._columns.advance(self._columns.task_ids[0], number)
+        now = time.monotonic()
+        if not self.show and now >= self._due and self.done < self.total:
+            self._due = now + _APART
+            pace = self.done / (now - self._began)
+            left = (self.total - self.done) / pace
+            log.info(f"features  {self.done} of {self.total} {self.noun}, {pace:.0f} a second, {left:.0f} s left")
+
+    def __enter__(self) -> Self:
+        self._columns.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._columns.stop()

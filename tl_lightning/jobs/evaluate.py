@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import Model, load_model, load_state
 
-_CALIBRATION = 2048  # training samples that statistics are taken from anew
+_CALIBRATION = 512  # training samples that statistics are taken from anew, each of thousands of pixels
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class Judge:
     model: Model
     data: LabelledData
     settings: Settings
+    _calibration: list[Inputs] = field(default_factory=list, repr=False)  # loaded once, used for every set of weights
 
+    @torch.no_grad()
     def load(self, state: Mapping[str, Tensor], anew: bool) -> None:
         """Put weights in; `anew`: BatchNorm's statistics are taken from training samples."""
         load_state(state, self.model.backbone.net, self.model.head)
@@ -66,11 +68,14 @@ class Judge:
             yield self.model.network(self.data.input.normalise(batch.inputs)), batch
 
     def _training_inputs(self) -> Iterator[Inputs]:
-        """Normalised training samples, up to 2,048 of them, in batches."""
-        dataset = self.data.dataset("train", self.data.eval_transform)
-        picked = np.random.default_rng(0).permutation(len(dataset))[:_CALIBRATION]
-        for part in np.array_split(picked, max(1, len(picked) // 64)):
-            yield self.data.input.normalise(self.data.stack([dataset[int(i), 0][0] for i in part]))
+        """Normalised training samples, up to 512 of them, in batches."""
+        if not self._calibration:
+            dataset = self.data.dataset("train", self.data.eval_transform)
+            picked = np.random.default_rng(0).permutation(len(dataset))[:_CALIBRATION]
+            for part in np.array_split(picked, max(1, len(picked) // 64)):
+                self._calibration.append(self.data.stack([dataset[int(i), 0][0] for i in part]))
+        for inputs in self._calibration:
+            yield self.data.input.normalise(inputs)
 
 
 def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, given: LabelledData | None = None) -> Judge:

@@ -3,5 +3,11 @@
 from tl_lightning import lazy
 
 __getattr__ = lazy.exports(
-    __name__, {"ContinuedCSVLogger": "csv_logger", "EpochLines": "epoch_lines", "TensorBoard": "writers"}
+    __name__,
+    {
+        "ContinuedCSVLogger": "csv_logger",
+        "EpochLines": "epoch_lines",
+        "RunProgress": "progress",
+        "TensorBoard": "writers",
+    },
 )
