@@ -145,11 +145,11 @@ class RunFolder:
         Raises UserError if it is missing, of another format, refers to anything but the run's folder, or would admit
         packages.
         """
-        values = self._read(self.config_file, yaml.safe_load, yaml.YAMLError)
+        values = self._read(self.config_file, _load_yaml, yaml.YAMLError)
         found: dict[str, Any] = _replaced(values, _RUN_DIR, str(self.path))
         if "allow" in found:
             raise UserError(f"{self.config_file}: allow: a file admits no packages; say allow=[...] yourself")
-        if left := next(_interpolations(found), None):
+        if left := next(_interpolations({**found, "data": _without_paths(found.get("data"))}), None):
             raise UserError(f"{self.config_file}: {left} is not resolved: a run's values are plain")
         return {**found, "run_dir": str(self.path)}
 
@@ -190,7 +190,7 @@ class RunFolder:
             values = parse(path.read_text(encoding="utf-8"))
         except FileNotFoundError as missing:
             raise UserError(f"{self.path} holds no finished run: {path.name} is missing") from missing
-        except (error, UnicodeDecodeError) as damage:
+        except (error, UnicodeDecodeError, RecursionError, IsADirectoryError) as damage:
             raise UserError(f"{path} is damaged: {' '.join(str(damage).split())}") from damage
         if not isinstance(values, dict):
             raise UserError(f"{path} is damaged: it holds no mapping")
@@ -200,6 +200,20 @@ class RunFolder:
                 "wrote it, or train again"
             )
         return values
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Of plain values without aliases, by which a small file could hold billions of them."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """A node. Raises YAMLError for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it refers to other parts of itself")
+        return super().compose_node(parent, index)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _PlainLoader)  # a SafeLoader that takes less
 
 
 def _finite(node: Any) -> Any:
@@ -219,6 +233,11 @@ def _replaced(node: Any, old: str, new: str) -> Any:
     if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
         return new + node[len(old) :]
     return node
+
+
+def _without_paths(data: Any) -> Any:
+    """Options of data but for those that name files, where anything is a name."""
+    return {k: v for k, v in data.items() if k not in ("root", "file", "splits")} if isinstance(data, Mapping) else data
 
 
 def _interpolations(node: Any) -> Any:

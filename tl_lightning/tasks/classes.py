@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from tl_lightning import checks
-from tl_lightning.errors import UserError, nearest
+from tl_lightning.errors import UserError
+from tl_lightning.tasks.class_weights import loss_weights
 from tl_lightning.tasks.task import Labels, Task, smoothing
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_READ = 200  # classes, up to which each has figures of its own
 _POINT_ZERO = re.compile(r"-?\d+\.0+")
 
 
@@ -103,7 +104,7 @@ class Classification(Task):
                 "data.sampler=balanced and data.class_weights=auto correct the same twice: take one of them"
             )
         counts = np.bincount(targets, minlength=len(self.outputs))
-        weights = _loss_weights(class_weights, self.outputs, torch.tensor(counts, dtype=torch.float32))
+        weights = loss_weights(class_weights, self.outputs, torch.tensor(counts, dtype=torch.float32))
         return replace(self, counts=tuple(counts.tolist()), weights=weights, balanced=sampler == "balanced")
 
     def sample_weights(self, targets: np.ndarray) -> Tensor:
@@ -175,7 +176,10 @@ class Classification(Task):
         return targets
 
     def scores(self) -> MetricCollection:
-        """Accuracy, macro-F1, calibration error (15 bins) and recall per class, from probabilities (N, C)."""
+        """Accuracy, macro-F1, calibration error (15 bins) and recall per class, from probabilities (N, C).
+
+        Of more than 200 classes nobody reads the recall of each, and writing it takes longer than an epoch.
+        """
         from torchmetrics import ClasswiseWrapper, MetricCollection
         from torchmetrics.classification import (
             MulticlassAccuracy,
@@ -189,13 +193,17 @@ class Classification(Task):
             "accuracy": MulticlassAccuracy(n, average="micro"),
             "macro_f1": MulticlassF1Score(n, average="macro"),
             "calibration_error": MulticlassCalibrationError(n),
-            "recall": ClasswiseWrapper(MulticlassRecall(n, average=None), labels=list(self.outputs), prefix="recall/"),
         }
+        if n <= _READ:
+            recall = MulticlassRecall(n, average=None)
+            members["recall"] = ClasswiseWrapper(recall, labels=list(self.outputs), prefix="recall/")
         # in a compute group the wrapped recall would not know that it had been updated, and warn at every epoch
         return MetricCollection(members, compute_groups=False)
 
     def overview(self) -> Metric | None:
-        """Counts (C, C): row the true class, column the predicted one."""
+        """Counts (C, C): row the true class, column the predicted one; nothing for more than 200 classes."""
+        if len(self.outputs) > _READ:
+            return None
         from torchmetrics.classification import MulticlassConfusionMatrix
 
         return MulticlassConfusionMatrix(len(self.outputs))
@@ -215,29 +223,3 @@ def refuse_classes(where: str, noun: str, train: Mapping[str, int]) -> None:
         raise UserError(f"{where} holds one class only, '{next(iter(train))}': a classifier needs two or more")
     if empty := [name for name, count in train.items() if count == 0]:
         raise UserError(f"class '{empty[0]}' has no usable {noun} to train on: add some, or remove it")
-
-
-def _loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor | None:
-    """Weights (C,) of mean 1 over training samples: "none" (None), "auto" (inverse frequency), or by class name."""
-    if choice in ("none", None):
-        return None
-    if choice == "auto":
-        weights = 1 / counts
-    elif isinstance(choice, str):
-        raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
-    else:
-        named = {_class_of(name, classes): float(weight) for name, weight in (choice or {}).items()}
-        if unknown := [name for name in named if name not in classes]:
-            raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], classes)}")
-        weights = torch.tensor([named.get(c, 1.0) for c in classes])
-        if not (weights.min() > 0 and torch.isfinite(weights).all()):
-            raise UserError("data.class_weights must be positive numbers")
-    return weights * counts.sum() / (weights * counts).sum()
-
-
-def _class_of(key: Any, classes: Sequence[str]) -> str:
-    """The class that a key means: YAML reads no, 01 and null as something else than their letters."""
-    if str(key) in classes or isinstance(key, str):
-        return str(key)
-    read_so = [name for name in classes if type(read := yaml.safe_load(name)) is type(key) and read == key]
-    return read_so[0] if len(read_so) == 1 else str(key)

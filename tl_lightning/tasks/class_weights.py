@@ -1,0 +1,38 @@
+"""What each class counts in the training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from tl_lightning.errors import UserError, nearest
+
+
+def loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor | None:
+    """Weights (C,) of mean 1 over training samples: "none" (None), "auto" (inverse frequency), or by class name."""
+    if choice in ("none", None):
+        return None
+    if choice == "auto":
+        weights = 1 / counts
+    elif isinstance(choice, str):
+        raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
+    else:
+        named = {_class_of(name, classes): float(weight) for name, weight in (choice or {}).items()}
+        if unknown := [name for name in named if name not in classes]:
+            raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], classes)}")
+        weights = torch.tensor([named.get(c, 1.0) for c in classes])
+        if not (weights.min() > 0 and torch.isfinite(weights).all()):
+            raise UserError("data.class_weights must be positive numbers")
+    return weights * counts.sum() / (weights * counts).sum()
+
+
+def _class_of(key: Any, classes: Sequence[str]) -> str:
+    """The class that a key means: YAML reads no, 01 and null as something else than their letters."""
+    if str(key) in classes or isinstance(key, str):
+        return str(key)
+    read_so = [name for name in classes if type(read := yaml.safe_load(name)) is type(key) and read == key]
+    return read_so[0] if len(read_so) == 1 else str(key)
