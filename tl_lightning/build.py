@@ -160,16 +160,18 @@ def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
         own.append(Heartbeat())
     for name, spec in settings.callbacks.items():
         if spec is not None:
-            own.append(_completed(made_of(settings, "callbacks", spec), module))
+            own.append(_completed(f"callbacks.{name}", made_of(settings, "callbacks", spec), module))
             if not settings.allow:  # what else could report a score of its own
                 refuse_monitor(f"callbacks.{name}", own[-1], module.task)
     return own
 
 
-def _completed(callback: Any, module: TransferModule) -> Callback:
+def _completed(key: str, callback: Any, module: TransferModule) -> Callback:
     """A callback; one that the configuration leaves open is given the learner, before anything has moved."""
     with refusing("callbacks"):
-        found: Callback = callback(module) if isinstance(callback, partial) else callback
+        found = callback(module) if isinstance(callback, partial) else callback
+    if not isinstance(found, Callback):
+        raise UserError(f"{key}={found} is no callback; one that was given from Python is given again in every call")
     return found
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,15 +19,20 @@ from tests.hostile.every import CASES, warm_up
 def main() -> None:
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
     warm_up()
-    wrong = 0
+    wrong, slow = 0, []
     for case in CASES:
         if not re.search(pattern, case.name):
             continue
         with tempfile.TemporaryDirectory(prefix="tl-odd-", ignore_cleanup_errors=True) as folder:
+            began = time.perf_counter()
             outcome = run(case, Path(folder))
+            slow += [(time.perf_counter() - began, case.name)]
+            if slow[-1][0] > 10:
+                print(f"{case.name}: {slow[-1][0]:.0f} s", flush=True)
         if outcome.faults:
             wrong += 1
             print(f"{case.name}: {'; '.join(outcome.faults)}\n{_last(outcome)}", flush=True)
+    print("slowest:", ", ".join(f"{name} {seconds:.0f} s" for seconds, name in sorted(slow)[-5:]))
     print(f"{len(CASES) - wrong} of {len(CASES)} as documented")
     sys.exit(wrong > 0)
 

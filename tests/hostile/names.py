@@ -15,7 +15,7 @@ CLASSES: dict[str | bytes, str] = {
     'say "hi"': 'say "hi"', "back\\slash": "back\\slash", "x{y}": "x{y}", "${oc.env:HOME}": "${oc.env:HOME}", "~": "~",
     "-m": "-m", "trailing ": "trailing ", " lead": " lead", "null": "null", "true": "true", "1e3": "1e3", "01": "01",
     "no": "no", "[1]": "[1]", "%s%d": "%s%d", "$math$": "$math$", "a|b": "a|b", "<b>bold": "<b>bold", "CON": "CON",
-    "line\nbreak": "line\nbreak", "tab\tin": "tab\tin", "\x1b[31mred": "\\x1b[31mred", "bell\x07": "bell\\x07",
+    "line\nbreak": "line\\x0abreak", "tab\tin": "tab\\x09in", "\x1b[31mred": "\\x1b[31mred", "bell\x07": "bell\\x07",
     "\u202egpj": "\\u202egpj", "=cmd()": "=cmd()", "+1": "+1", "@sum": "@sum", "e\u0301": "\u00e9",
     b"caf\xe9": "caf\\xe9", "x" * 200: "x" * 200, "\u65e5\u672c": "\u65e5\u672c",
 }  # fmt: skip

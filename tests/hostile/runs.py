@@ -105,7 +105,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
     "checkpoints elsewhere": (_config(callbacks__best__dirpath="/tmp/elsewhere"), MORE, "leads out of the run's folder"),
     "a logger that climbs": (_config(logger__csv__save_dir="../../up"), MORE, "leads out of the run's folder"),
     "a name that climbs": (_config(callbacks__last__filename="../../last"), MORE, "leads out of the run's folder"),
-    "checkpoints as a link": (_linked("checkpoints"), MORE, "a link that leads out"),
+    "checkpoints as a link": (_linked("checkpoints"), MORE, "leads out of the run's folder"),
     "metrics.csv as a link": (_linked("metrics.csv"), MORE, "a link that leads out"),
     "code in the checkpoints": (lambda r: [p.write_bytes(pickle.dumps(_Evil())) for p in (r / "checkpoints").iterdir()], MORE,
                                 "last.ckpt cannot be read"),

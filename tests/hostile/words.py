@@ -61,7 +61,6 @@ BAD: dict[tuple[str, ...], str] = {
     ("data.cache=cloud",): "data.cache=cloud is unknown",
     ("cache=-1",): "cache=-1 is unknown",
     ("strategy=lp_ft", "strategy.head_epochs=0"): "head_epochs=0 on random weights",
-    ("data=text_csv",): "data.file must be given|takes no images|data",
 }  # fmt: skip
 GOOD: dict[tuple[str, ...], str] = {
     ("data.class_weights={a: 2}",): r"val +accuracy",

@@ -1,5 +1,6 @@
 """Log lines that get along with a progress bar and with any name."""
 
+import copy
 import logging
 import sys
 from typing import TextIO
@@ -26,5 +27,7 @@ class Printable(logging.Formatter):
     """Lines in which no file's name can move the cursor, and that every terminal and file takes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        return printable(super().format(record), lines=True)
+        """The line; of this package one, whatever a name in it holds."""
+        shown = copy.copy(record)
+        shown.msg, shown.args = printable(record.getMessage(), lines=not record.name.startswith("tl_lightning")), ()
+        return super().format(shown)

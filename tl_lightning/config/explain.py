@@ -15,7 +15,17 @@ from tl_lightning.config.compose import composed, owners
 from tl_lightning.errors import UserError, nearest
 
 CAUGHT = (UserError, HydraException, OmegaConfBaseException, OSError)
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+)
 # What other tools call it.
 _MEANT = {
     "epochs": "trainer.max_epochs=3", "max_epochs": "trainer.max_epochs=3", "epoch": "trainer.max_epochs=3",

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from tl_lightning.config.compose import option
+from tl_lightning.errors import UserError
 from tl_lightning.options import OWN, conf_dir, groups
 
 _SPECIAL = " ,=:(){}[]$'\"\\#%~"
@@ -24,8 +25,10 @@ def arguments(argv: Sequence[str]) -> list[str]:
     -m goes to the front (between overrides argparse would not take it); values that Hydra cannot parse, like paths with
     spaces, are quoted; where a value is named that one data option alone must be given, like `data.root`, that option
     is added; so is `own` where a class of the user's is named, like `backbone._target_`. What a resumed run reads
-    elsewhere is not among the options that this command line composes.
+    elsewhere is not among the options that this command line composes. Raises UserError for a value without a name.
     """
+    if nameless := [word for word in argv if word.lstrip("+~").startswith("=")]:
+        raise UserError(f"'{nameless[0]}' names nothing: say key=value")
     sweeping = any(word in _SWEEP for word in argv)
     expanded = [_expanded(word) for word in argv]
     words = [_quoted(word, sweeping) for word in sorted(expanded, key=lambda word: word not in _SWEEP)]

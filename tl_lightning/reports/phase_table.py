@@ -39,7 +39,8 @@ class PhaseTable(Callback):
         rows = table(module, index, base=max(g["initial_lr"] for g in trainer.optimizers[0].param_groups))
         title = f"phase {index + 1} of {len(module.plan.phases)}: epochs {first} to {after - 1}"
         if trainer.is_global_zero:
-            log.info(_as_text(title, rows))
+            for line in _as_text(title, rows).splitlines():
+                log.info(line)
         writers.add_text(trainer.loggers, "phase", f"**{title}**\n\n{markdown(_COLUMNS, rows)}", first)
 
 

@@ -21,7 +21,7 @@ def loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor 
     elif isinstance(choice, str):
         raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
     else:
-        named = {_class_of(name, classes): float(weight) for name, weight in (choice or {}).items()}
+        named = {_class_of(name, classes): _number(name, weight) for name, weight in (choice or {}).items()}
         if unknown := [name for name in named if name not in classes]:
             raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], classes)}")
         weights = torch.tensor([named.get(c, 1.0) for c in classes])
@@ -36,3 +36,10 @@ def _class_of(key: Any, classes: Sequence[str]) -> str:
         return str(key)
     read_so = [name for name in classes if type(read := yaml.safe_load(name)) is type(key) and read == key]
     return read_so[0] if len(read_so) == 1 else str(key)
+
+
+def _number(name: Any, weight: Any) -> float:
+    try:
+        return float(weight)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data.class_weights must be positive numbers: {name} has {weight}") from error

@@ -68,13 +68,16 @@ def find(named: Path) -> Layout:
     return found
 
 
-def _unwrapped(root: Path) -> Path:
-    """The folder itself, or the only one in it where that, and no image beside it, holds folders of images."""
+def _unwrapped(root: Path, is_split: bool = False) -> Path:
+    """The folder itself, or the only one in it where that, and no image beside it, holds folders of images.
+
+    Below a folder that `is_split` a name like train says nothing more.
+    """
     while True:
         inside = _folders(root)
         if len(inside) != 1 or _has_images(root) or _has_images(inside[0]) or not _folders(inside[0]):
             return root
-        if split_of(inside[0].name) is not None and not _folders(_folders(inside[0])[0]):
+        if not is_split and split_of(inside[0].name) is not None and not _folders(_folders(inside[0])[0]):
             return root  # train/ alone, with its classes
         root = inside[0]
 
@@ -86,7 +89,7 @@ def _parts(root: Path) -> tuple[list[tuple[str, Path]], list[Path]]:
     common = Counter(rest for _, rest, _ in named)
     splits = [(split, f) for split, rest, f in named if not rest or common[rest] > 1]
     # a class may be called train: then the folder holds images itself
-    parts = [(split, _unwrapped(f)) for split, f in splits if _folders(f) and not _has_images(f)]
+    parts = [(split, _unwrapped(f, is_split=True)) for split, f in splits if _folders(f) and not _has_images(f)]
     parts += [(split, f) for split, f in splits if _has_images(f) and _folders(f) and parts]
     if "train" not in dict(parts):
         _say_namesakes(folders)

@@ -75,8 +75,7 @@ class Columns:
         if len(labels) == 1 and (lists := as_lists(columns[0], labels[0] in table_.lists)):
             log.info(f"labels    {labels[0]} holds lists: each text has several classes, or none")
             columns, separator = [lists], "|"
-        cells = joined([[self._present(cell) for cell in column] for column in columns])
-        self._say_missing(columns)
+        cells = joined([self._present(column) for column in columns])
         return Rows(
             list(zip(*(table_.column(name, "data.text") for name in texts), strict=True)),
             Labels(tuple(cells), f"data.label={','.join(labels)}: {path}", separator=separator, columns=tuple(labels)),
@@ -100,17 +99,14 @@ class Columns:
             log.warning(f"column '{named[0]}' says no splits (train, val, test), and is passed over")
         return fits[0] if fits else None
 
-    def _present(self, cell: str) -> str:
-        return "" if cell.strip().casefold() in {word.casefold() for word in self.missing} else cell
-
-    def _say_missing(self, columns: Sequence[Sequence[str]]) -> None:
-        stands = Counter(
-            cell.strip() for column in columns for cell in column if cell.strip() and not self._present(cell)
-        )
-        for word, count in stands.items():
-            log.warning(
-                f"{count} labels '{word}' stand for none: their rows are left out; data.missing=[] takes it for a name"
-            )
+    def _present(self, column: Sequence[str]) -> list[str]:
+        """A column of labels, empty where they stand for none; said how often which do."""
+        none = {word.casefold() for word in self.missing}
+        stand = {cell for cell in set(column) if cell.strip() and cell.strip().casefold() in none}
+        counts = Counter(cell.strip() for cell in column if cell in stand)
+        for word, count in counts.items():
+            log.warning(f"{count} labels '{word}' stand for none, their rows are left out: data.missing=[] keeps them")
+        return ["" if cell in stand else cell for cell in column]
 
 
 @dataclass(frozen=True)
