@@ -44,10 +44,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The best so far of a run that may have been moved: its files lie where the folder lies now."""
-        here = Path(str(self.dirpath))
-        moved = {key: str(here / Path(state_dict[key]).name) for key in _PATHS if state_dict.get(key)}
-        best = {str(here / Path(path).name): score for path, score in state_dict.get("best_k_models", {}).items()}
-        super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
+        super().load_state_dict(_here(state_dict, str(self.dirpath)))
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Whether the monitored value, a scalar, is as good as the best so far."""
@@ -82,8 +79,19 @@ class LastCheckpoint(ModelCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
             self._kept, self._best = time.monotonic(), best
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of a run that may have been moved."""
+        super().load_state_dict(_here(state_dict, str(self.dirpath)))
+
     def _keep_previous(self) -> None:
         """Put the checkpoint that is there under the name of the last but one: one of the two is always whole."""
         last = Path(str(self.dirpath), f"{self.filename}.ckpt")
         if last.is_file():
             os.replace(last, last.with_name("previous.ckpt"))
+
+
+def _here(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint whose files lie in `folder` now."""
+    moved = {key: str(Path(folder, Path(state[key]).name)) for key in _PATHS if state.get(key)}
+    best = {str(Path(folder, Path(path).name)): score for path, score in state.get("best_k_models", {}).items()}
+    return {**state, **moved, "best_k_models": best, "dirpath": folder}
