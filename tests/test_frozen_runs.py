@@ -153,3 +153,24 @@ def test_frozen_stages_that_know_little_are_warned_of(weights, said, configure, 
     with caplog.at_level("WARNING"):
         train(cfg)
     assert f"frozen stages {said}: strategy=finetune_all trains them all" in caplog.text
+
+
+def test_training_from_an_exact_head_does_not_end_below_it(configure, caplog, monkeypatch, tmp_path):
+    """Rates that destroy what the head knew: the weights that are kept are those of the start, and it is said."""
+    caplog.set_level("INFO")
+    words = ["backbone=mobilenet_v2", "backbone.weights=formula", "backbone.image_size=32", "strategy=lp_ft"]
+    metrics = train(configure(*words, "optimizer.lr=3", "trainer.max_epochs=2", "trainer.gradient_clip_val=null",
+                              "schedule=constant", "data.val_fraction=0.4"))  # fmt: skip
+    start = float(caplog.text.partition("start     val/accuracy ")[2][:6])
+    assert start == 1.0 > metrics["final/accuracy"]
+    assert metrics["val/accuracy"] == start
+    assert metrics["best/epoch"] == -1
+    assert "(the exact head, before any epoch)" in caplog.text
+
+
+def test_labels_are_smoothed_but_where_training_begins_from_an_exact_head(configure):
+    words = ["backbone=mobilenet_v2", "backbone.weights=formula", "backbone.image_size=32"]
+    for option, smoothing in (("strategy=lp_ft", 0.0), ("strategy=finetune_all", 0.1)):
+        assert build(configure(*words, option, run=option)).module.training_loss.label_smoothing == smoothing
+    asked = build(configure(*words, "strategy=lp_ft", "label_smoothing=0.3"))
+    assert asked.module.training_loss.label_smoothing == 0.3
