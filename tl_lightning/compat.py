@@ -5,7 +5,7 @@
 | torchvision 0.28.0 | operators `torchvision::nms`, `qnms` | a torchvision linked against this torch (see below) |
 | torchvision 0.28.0 | `GoogLeNet._transform_input`, `Inception3._transform_input` | none: it is no module |
 | torchvision 0.28.0 | `VisionTransformer._process_input` | none: patches are flattened in a method |
-| torchvision 0.28.0 | `Weights.meta["_metrics"]`, `["_ops"]` | none: the documented figures are kept there alone |
+| torchvision 0.28.0 | `Weights.meta["_metrics"]`, `["_ops"]`, `["_file_size"]` | none: figures are there alone |
 | lightning 2.6.6 | `subprocess_script._hydra_subprocess_cmd` | an argument of the launcher for the command of a rank |
 | lightning 2.6.6 | `subprocess_script._launch_process_observer` | a dead rank as an exception, in place of a kill |
 | lightning 2.6.6 | `DDPStrategy._setup_model`, `_register_ddp_hooks` | none: wrapping anew (lightning#20340) |
@@ -81,6 +81,11 @@ def patches(net: Any, images: Tensor) -> Tensor:
 def figures(entry: Any) -> tuple[Mapping[str, float], float]:
     """What torchvision's documentation says of a weights entry: accuracies on ImageNet, and GFLOPs."""
     return entry.meta["_metrics"]["ImageNet-1K"], float(entry.meta["_ops"])
+
+
+def megabytes(entry: Any) -> float:
+    """The size of the file of a weights entry of torchvision."""
+    return float(entry.meta["_file_size"])
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

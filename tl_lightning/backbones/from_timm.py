@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tl_lightning.backbones import hub, replay
+from tl_lightning.backbones import hub, packaged, replay
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone, Stage, evaluating, run_one
 from tl_lightning.backbones.folding import holds
@@ -31,22 +31,23 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 def timm(name: str, weights: str | None = "DEFAULT", image_size: int | None = None) -> Backbone:
     """A timm network as a Backbone.
 
-    `weights`: "DEFAULT" for those that timm's name stands for, a local .safetensors or .pth file, or None for random
-    ones. `image_size` replaces the pixels of the weights. Raises UserError for anything unknown, for weights that are
-    neither here nor to be had, and for networks that do not run stage by stage.
+    `weights`: "DEFAULT" for those that timm's name stands for, "packaged" for those of an installed package, a local
+    .safetensors or .pth file, or None for random ones. `image_size` replaces the pixels of the weights. Raises
+    UserError for anything unknown, for weights that are neither here nor to be had, and for networks that do not run
+    stage by stage.
     """
     hub.installed("timm", "timm")
     import timm as library
 
     _check_name(name, library)
     path = pretrained.local(weights)
-    if weights is not None and weights != "DEFAULT" and path is None:
+    if weights not in (None, "DEFAULT", packaged.NAME) and path is None:
         raise UserError(f"backbone.weights={weights}: of timm's networks take DEFAULT, a local file, or null")
     net = _made(name, image_size, library)
     image = _input(net.pretrained_cfg, image_size)
     classifier = net.get_classifier()
     if weights is not None:
-        state = _state(name, net, path)
+        state = packaged.state_for(name, net.state_dict()) if weights == packaged.NAME else _state(name, net, path)
         own = net.pretrained_cfg.get("classifier")
         heads = (own,) if isinstance(own, str) else tuple(own or ())
         has_head = pretrained.fit(net, state, heads, (), str(path or name))

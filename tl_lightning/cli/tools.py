@@ -9,7 +9,7 @@ from typing import Any
 
 from tl_lightning import machine
 from tl_lightning.cli.main import one_line_errors
-from tl_lightning.config.compose import check_choices, composed
+from tl_lightning.config.compose import check_choices, composed, words_of
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError, nearest
@@ -25,21 +25,25 @@ def _tool(argv: Sequence[str]) -> Iterator[None]:
 
 
 def advise(argv: Sequence[str]) -> None:
-    """Why which strategy, for every backbone that is named."""
+    """Why which strategy, for every backbone that is named; `out=FOLDER` keeps it there, too."""
     with _tool(argv):
-        for words in each(arguments(argv), "backbone"):
+        own, words_ = _own(argv, {"out": ""})
+        for words in each(arguments(words_), "backbone"):
             settings = _settings([*words, "strategy=auto"])
             from tl_lightning.jobs.advise import advise as job
-            from tl_lightning.jobs.advise import lines
+            from tl_lightning.jobs.advise import lines, write
 
-            for line in lines(settings, *job(settings)):
-                print(line)
+            advice, evidence = job(settings)
+            said = [*lines(settings, advice, evidence), f"paste     {' '.join(words_of('strategy', advice.strategy))}"]
+            print("\n".join(said))
+            if own["out"]:
+                print(write(Path(own["out"]).expanduser(), settings, said, evidence))
 
 
 def rank(argv: Sequence[str]) -> None:
     """A table of backbones, and a picture. Raises UserError, shown as one line, where no backbone is named."""
     with _tool(argv):
-        own, words = _own(argv, {"backbones": "", "out": "rank.png"})
+        own, words = _own(argv, {"backbones": "", "out": "rank.png", "download": "false"})
         names = [n.strip() for n in own["backbones"].strip("[]").split(",") if n.strip()]
         if not names:
             from tl_lightning.options import options
@@ -48,7 +52,7 @@ def rank(argv: Sequence[str]) -> None:
         settings = {name: _settings([*arguments(words), f"backbone={name}"]) for name in names}
         from tl_lightning.jobs.rank import rank as job
 
-        for line in job(settings, Path(own["out"])):
+        for line in job(settings, Path(own["out"]).expanduser(), own["download"] == "true"):
             print(line, flush=True)
 
 

