@@ -46,11 +46,7 @@ def timm(name: str, weights: str | None = "DEFAULT", image_size: int | None = No
     net = _made(name, image_size, library)
     image = _input(net.pretrained_cfg, image_size)
     classifier = net.get_classifier()
-    if weights is not None:
-        state = packaged.state_for(name, net.state_dict()) if weights == packaged.NAME else _state(name, net, path)
-        own = net.pretrained_cfg.get("classifier")
-        heads = (own,) if isinstance(own, str) else tuple(own or ())
-        has_head = pretrained.fit(net, state, heads, (), str(path or name))
+    has_head = weights is not None and _load(name, net, weights, path)
     net.reset_classifier(0)
     for parameter in net.parameters():
         parameter.requires_grad_(True)
@@ -61,7 +57,7 @@ def timm(name: str, weights: str | None = "DEFAULT", image_size: int | None = No
     except (UserError, RuntimeError, ValueError, IndexError, AttributeError) as error:
         why = pretrained.first_line(error)
         raise UserError(f"timm's {name} does not run stage by stage: {why}; take another of its networks") from error
-    known = weights is not None and has_head and isinstance(classifier, nn.Linear) and classifier.in_features == width
+    known = has_head and isinstance(classifier, nn.Linear) and classifier.in_features == width
     source = Source(
         pretrained=weights is not None,
         head=classifier if known else None,
@@ -120,6 +116,14 @@ def _input(cfg: dict[str, Any], image_size: int | None) -> ImageInput:
     return ImageInput(
         size, eval_size, round(eval_size / share), how, tuple(cfg["mean"]), tuple(cfg["std"]), min_size=32
     )
+
+
+def _load(name: str, net: Any, weights: str, path: Path | None) -> bool:
+    """Put weights into `net`; True if its classifier came along."""
+    state = packaged.state_for(name, net.state_dict()) if weights == packaged.NAME else _state(name, net, path)
+    own = net.pretrained_cfg.get("classifier")
+    heads = (own,) if isinstance(own, str) else tuple(own or ())
+    return pretrained.fit(net, state, heads, (), str(path or name))
 
 
 def _state(name: str, net: Any, path: Path | None) -> dict[str, Tensor]:
