@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.small import SMALL
+from tl_lightning.build import build
 from tl_lightning.jobs.train import train
-from tl_lightning.reports.figures import confusion_figure
+from tl_lightning.reports.figures import confusion_figure, tiles_figure
 
 
 @pytest.fixture
@@ -44,8 +46,28 @@ def test_tensorboard_holds_curves_pictures_and_tables(events):
 
 def test_training_images_are_shown_as_people_know_them(events):
     grid = np.asarray(Image.open(io.BytesIO(events.Images("train/images")[0].encoded_image_string)))
-    levels = [int(np.median(tile)) for tile in np.array_split(grid[2:34, 2:-2], 4, axis=1)]
+    height = len(grid)
+    tiles = np.array_split(grid[height * 2 // 5 : height * 4 // 5, :, :3], 4, axis=1)
+    levels = [int(np.median(tile[:, tile.shape[1] // 4 : -tile.shape[1] // 4])) for tile in tiles]
     assert all(min(abs(v - 60), abs(v - 190)) < 15 for v in levels)  # grey levels of the two classes, not normalised
+
+
+def test_each_tile_stands_under_its_label():
+    images = torch.stack([torch.full((3, 8, 8), level) for level in (0.2, 0.8)])
+    axes = tiles_figure(images, ["dark", "$light"]).axes
+    assert [a.get_title() for a in axes] == ["dark", "$light"]
+    assert [round(float(a.images[0].get_array().mean()), 1) for a in axes] == [0.2, 0.8]
+
+
+def test_the_preview_names_what_it_shows(configure):
+    """Dark images under "dark", light ones under "light": as drawn in training, and as kept views."""
+    for option in ("strategy=finetune_all", "strategy=feature_extraction"):
+        setup = build(configure(*SMALL, option, "callbacks=none", "logger=none", run=option))
+        loaders, setup.module.input_stage = setup.frozen.loaders(torch.device("cpu"), 1)
+        setup.trainer.fit(setup.module, datamodule=loaders)
+        shown = loaders.preview()
+        assert len(shown.images) == len(shown.labels) > 1
+        assert ["dark" if image.mean() < 0.5 else "light" for image in shown.images] == list(shown.labels)
 
 
 def test_confusion_picture_shows_counts():

@@ -38,9 +38,10 @@ class Variation:
 
 @dataclass(frozen=True)
 class Preview:
-    """The first training samples as the network is given them: images (N, 3, H, W) in [0, 1], or texts."""
+    """The first training samples as the network is given them: images (N, 3, H, W) in [0, 1] with labels, or texts."""
 
     images: Tensor | None = None
+    labels: Sequence[str] = ()
     texts: Sequence[str] = ()
 
 

@@ -8,12 +8,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from tl_lightning import optim
 from tl_lightning.learner import learner
 from tl_lightning.reports import writers
-from tl_lightning.reports.figures import FIGURES
+from tl_lightning.reports.figures import FIGURES, tiles_figure
 from tl_lightning.strategies.plan import HEAD
 
 
@@ -45,7 +44,8 @@ class Curves(Callback):
             return
         preview = trainer.datamodule.preview()  # type: ignore[attr-defined]  # set by fit, but not declared
         if preview.images is not None:
-            writers.add_image(trainer.loggers, "train/images", make_grid(preview.images[: self.images], nrow=8))
+            figure = tiles_figure(preview.images[: self.images], preview.labels)
+            writers.add_figure(trainer.loggers, "train/images", figure)
         if preview.texts:
             writers.add_text(trainer.loggers, "train/texts", "\n\n".join(f"    {t[:500]}" for t in preview.texts))
 

@@ -43,6 +43,18 @@ def scatter_figure(pairs: Tensor, columns: Sequence[str]) -> Figure:
     return figure
 
 
+def tiles_figure(images: Tensor, labels: Sequence[str], columns: int = 4) -> Figure:
+    """Images (N, 3, H, W) in [0, 1] in rows, each under its label."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.8 * rows), dpi=120, layout="constrained")
+    for i, image in enumerate(images):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.imshow(image.permute(1, 2, 0).cpu().numpy())
+        axes.set_axis_off()
+        axes.set_title(labels[i][:24] if i < len(labels) else "", fontsize=8, parse_math=False)
+    return figure
+
+
 # Task.picture: how a task's overview is drawn, given the names of its outputs.
 FIGURES: Mapping[str, Callable[[Tensor, Sequence[str]], Figure]] = {
     "confusion": confusion_figure,

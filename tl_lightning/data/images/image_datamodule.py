@@ -83,7 +83,7 @@ class ImageDataModule(LabelledData):
         self.eval_transform = transforms.eval_transform(input)
         self.train_transform = transforms.train_transform(input, transforms.ImageAugmentation(None, 0.0))
         self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
-        self._first: Tensor | None = None
+        self._first: Batch | None = None
         self._mix = self.task.mixer(augment.mixup, augment.cutmix)
 
     @property
@@ -118,13 +118,21 @@ class ImageDataModule(LabelledData):
 
     def preview(self) -> Preview:
         """The first training images as they were augmented; none before the first batch."""
-        return Preview() if self._first is None else Preview(self.input.restore(self._first.float()))
+        if self._first is None:
+            return Preview()
+        pixels = self.input.restore(first_tensor(self._first.inputs).float())
+        return Preview(pixels, self._labels(self._first.index.tolist()))
+
+    def _labels(self, places: Sequence[int]) -> list[str]:
+        """Of training images."""
+        used = self.samples.used("train")
+        return [used[i].label for i in places]
 
     def preview_of(self, views: Sequence[Callable[[Any, int], Any]], dataset: Images) -> Preview:
         """The views (a few, if there are many) of the first training images."""
         few = range(min(len(dataset), max(1, _SHOWN // len(views))))
         pixels = torch.stack([view(dataset.prepared(i), i) for i in few for view in views[:_SHOWN]])
-        return Preview(pixels.float() / 255)
+        return Preview(pixels.float() / 255, self._labels([i for i in few for _ in views[:_SHOWN]]))
 
     def enough_workers(self, dataset: Images) -> int:
         """As many as the time that an image takes to load calls for."""
@@ -180,7 +188,8 @@ class ImageDataModule(LabelledData):
         if self.trainer and self.trainer.training:
             images = transforms.erase(images, self.augment.erasing) if self.augment.erasing else images
             images, targets = self._mix(images, targets) if self._mix else (images, targets)
-            self._first = images[:_SHOWN] if self._first is None else self._first
+            if self._first is None:
+                self._first = Batch(images[:_SHOWN], targets[:_SHOWN], batch.index[:_SHOWN])
         return super().on_after_batch_transfer(Batch(images, targets, batch.index), dataloader_idx)
 
 
