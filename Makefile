@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check bench-env clean
+.PHONY: help install demo test odd lint check bench-env clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -21,6 +21,9 @@ demo: install ## Train on the embedded digits, pretrained and from scratch: abou
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+odd: install ## Try three hundred odd and hostile inputs, each in a process of its own: some minutes
+	$(BIN)/python -m tests.hostile
 
 lint: install ## Check style and types
 	$(BIN)/ruff check .
