@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.commands import QUICK, REPO, refused, tl
 from tests.conftest import write_image
 
@@ -45,7 +47,7 @@ def test_resume_continues_in_the_same_folder(photos, tmp_path):
     assert not (tmp_path / "mooved").exists()
 
 
-def interrupted(arguments, cwd, when):
+def interrupted(arguments, cwd, when, by=signal.SIGINT):
     """Ctrl-C once `when` exists: exit code, stdout, stderr. Background shells ignore SIGINT, which is undone here."""
     listen = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     command = [sys.executable, str(REPO / "train.py"), *arguments]
@@ -54,7 +56,7 @@ def interrupted(arguments, cwd, when):
     while not list(cwd.glob(when)) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 
@@ -70,6 +72,14 @@ def test_a_run_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
     epochs = 1 + max(int(line.split()[1]) for line in output.splitlines() if line.startswith("epoch"))
     resumed = tl("resume=stopped", f"trainer.max_epochs={epochs + 2}", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_or_a_closed_terminal_stops_a_run_as_ctrl_c_does(by, photos, tmp_path):
+    arguments = [*LONG, f"data.root={photos}", "hydra.run.dir=stopped"]
+    code, _, errors = interrupted(arguments, tmp_path, "stopped/checkpoints/last.ckpt", by)
+    assert code == 128 + by
+    assert errors.startswith(f"stopped by {by.name}; go on with: python train.py resume=")
 
 
 def test_a_sweep_stopped_by_hand_stops(photos, tmp_path):

@@ -126,6 +126,10 @@ def test_the_list_tells_entries_apart_and_a_wrong_budget_is_one_line(capsys, mon
     printed = capsys.readouterr().out
     for mirrored in (False, True):
         assert f"ResNet train 9 rows of 64x7x7 mirrored={mirrored} draw=0 photos" in printed
+    for text in ("[1]", "{", '{"network": "\\u001b[2J", "shape": 3}'):  # whatever somebody has made of the file
+        (entries.root / "a" / "entry.json").write_text(text)
+        cache([])
+    assert "\\x1b[2J" in capsys.readouterr().out
     monkeypatch.setenv("TL_CACHE_GB", "lots")
     with pytest.raises(SystemExit, match="error: TL_CACHE_GB=lots must be a number of gigabytes"):
         cache([])

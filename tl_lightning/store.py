@@ -35,9 +35,12 @@ class Entry:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the entry was made from."""
-        facts: dict[str, Any] = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
-        return facts
+        """What the entry was made from; nothing where somebody has made something else of the file."""
+        try:
+            facts = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
+        except ValueError:
+            return {}
+        return facts if isinstance(facts, dict) else {}
 
     @property
     def bytes(self) -> int:

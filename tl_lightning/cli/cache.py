@@ -11,6 +11,7 @@ from typing import Any
 from tl_lightning import store
 from tl_lightning.errors import UserError
 from tl_lightning.paths import cache_bytes, cache_dir
+from tl_lightning.printable import printable
 
 
 def cache(argv: Sequence[str]) -> None:
@@ -39,9 +40,11 @@ def _do(action: str) -> None:
 
 def _words(facts: dict[str, Any]) -> Iterator[str]:
     """What tells one entry from another: "MobileNetV2 train 245 rows of 1280 mirrored=False draw=0 photos"."""
-    if "network" in facts:
-        yield f"{facts['network']} {facts['split']} {facts['images']} rows of {'x'.join(map(str, facts['shape']))}"
-        yield " ".join(facts["view"].split()[-2:])
-        yield facts["root"]
+    told = {key: printable(str(value)) for key, value in facts.items()}
+    if "network" in told:
+        shape = "x".join(map(str, facts["shape"])) if isinstance(facts.get("shape"), list) else ""
+        yield f"{told['network']} {told.get('split', '')} {told.get('images', '')} rows of {shape}"
+        yield " ".join(told.get("view", "").split()[-2:])
+        yield told.get("root", "")
     else:
-        yield f"{facts['images']} images"
+        yield f"{told.get('images', 'unknown')} images"
