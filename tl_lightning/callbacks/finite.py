@@ -30,7 +30,7 @@ class FiniteSteps(Callback):
     def __init__(self) -> None:
         self.skipped = 0
         self._row = self._taken = 0
-        self._index: list[int] = []
+        self._index = torch.zeros(0, dtype=torch.long)
         self._statistics: dict[str, Tensor] = {}
         self._skipped_at = (-1, -1)
 
@@ -43,7 +43,7 @@ class FiniteSteps(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Remember which samples the next step is made of."""
-        self._index = batch.index.tolist()
+        self._index = batch.index  # on the device: asked for when it is needed
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Take the gradients away if they, or the loss, are not finite: no optimizer moves a parameter without."""
@@ -92,7 +92,7 @@ class FiniteSteps(Callback):
     def _where(self, trainer: L.Trainer) -> str:
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         named = getattr(getattr(trainer, "datamodule", None), "names", None)
-        files = f", batch {', '.join(named('train', self._index[:4]))}" if named else ""
+        files = f", batch {', '.join(named('train', self._index[:4].tolist()))}" if named else ""
         more = " ..." if named and len(self._index) > 4 else ""
         return f"epoch {trainer.current_epoch}, step {trainer.global_step}, rate {max(rates):.2g}{files}{more}"
 
