@@ -26,9 +26,8 @@ import resume_matrix
 
 @pytest.mark.parametrize(
     ("strategy", "cache", "workers", "average"),
-    [("finetune_all", "off", 0, "default"), ("finetune_all", "off", 2, "ema"), ("finetune_top", "3", 1, "default"),
-     ("feature_extraction", "auto", 1, "ema"), ("lp_ft", "auto", 1, "default")],
-)  # fmt: skip
+    [("finetune_all", "off", 2, "ema"), ("finetune_top", "3", 1, "default"), ("lp_ft", "auto", 1, "default")],
+)
 def test_stopped_after_any_epoch_moved_and_resumed_the_weights_are_the_same(
     strategy, cache, workers, average, tmp_path
 ):

@@ -1,8 +1,8 @@
 """Every odd input in a process of its own.
 
-    python -m tests.hostile [quick | table | PATTERN]
+    python -m tests.hostile [sample | table | PATTERN]
 
-`quick`: those that are refused before anything is trained. `table`: what shall come of each, as docs/robustness.md has
+`sample`: every fourth of those that are refused before anything is trained. `table`: what shall come of each, as docs/robustness.md has
 it. A pattern picks cases by name.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     if said == "table":
         print(table(CASES))
         return
-    chosen = [c for c in CASES if (c.quick if said == "quick" else re.search(said, c.name))]
+    chosen = sample(CASES) if said == "sample" else [c for c in CASES if re.search(said, c.name)]
     warm_up()
     wrong, slow = 0, []
     for case in chosen:
@@ -42,6 +42,11 @@ def main() -> None:
     print("slowest:", ", ".join(f"{name} {seconds:.0f} s" for seconds, name in sorted(slow)[-3:]))
     print(f"{len(chosen) - wrong} of {len(chosen)} as documented")
     sys.exit(wrong > 0)
+
+
+def sample(cases: Sequence[Case]) -> list[Case]:
+    """Some of the cases of every kind that take no training."""
+    return [case for case in cases if case.quick][::4]
 
 
 def table(cases: Sequence[Case]) -> str:

@@ -15,6 +15,12 @@ from tests.hostile.case import Case, photos, trained
 # words: what is said of them
 BAD: dict[tuple[str, ...], str] = {
     ("epochs=3",): "say trainer.max_epochs=3",
+    ("strategy=finetune",): "finetune_top",
+    ("data.rot=x",): "did you mean data.root.*--cfg job",
+    ("strategy.stages=2",): "it belongs to strategy=finetune_top",
+    ("+startegy=lp_ft",): "did you mean strategy",
+    ("strategy=finetune_top", "strategy.stages=9"): "5 stages",
+    ("trainer.precision=fp17",): "trainer: .*fp17",
     ("lr=1e-3",): "did you mean optimizer.lr",
     ("batch_size=4",): "did you mean data.batch_size",
     ("trainer.max_epoch=3",): "did you mean trainer.max_epochs",
