@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import unicodedata
@@ -43,6 +44,7 @@ def find(named: Path) -> Layout:
     followed, but a file counts once, and a folder that is reached by a link to what lies around it not at all. Raises
     UserError for a layout that cannot be meant.
     """
+    _entries.cache_clear()  # of another time
     found = Layout(_unwrapped(named))
     if found.root != named:
         log.info(f"layout    {named} only wraps {found.root}, which is taken")
@@ -51,7 +53,7 @@ def find(named: Path) -> Layout:
         {_identity(folder) for _, part in parts for folder in (found.root, part, *_folders(part))}, found.faults
     )
     labels: dict[str, set[str]] = {}
-    loose: list[Path] = [p for _, part in parts for p in _files(part)] + (strangers and _files(found.root))
+    loose = [p for folder in {found.root, *(part for _, part in parts)} for p in _files(folder)]
     for split, part in parts:
         labels.setdefault(split, set())
         for folder in _folders(part):
@@ -198,18 +200,24 @@ def _say(loose: Sequence[Path], strangers: Sequence[Path], again: int) -> None:
         log.warning(f"{again} links lead to files or folders that are there already: each counts once")
 
 
-def _folders(folder: Path) -> list[Path]:
+@functools.cache
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders and the files in a folder, sorted; none where it cannot be listed, of which the walk tells."""
     try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not _left_behind(p.name))
-    except OSError:  # whoever walks through it says so
-        return []
+        with os.scandir(folder) as found:
+            entries = sorted((e for e in found if not _left_behind(e.name)), key=lambda e: e.name)
+    except OSError:
+        return [], []
+    kinds = [(Path(entry.path), entry.is_dir()) for entry in entries]
+    return [path for path, is_dir in kinds if is_dir], [path for path, is_dir in kinds if not is_dir]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return _entries(folder)[0]
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if not p.is_dir() and not _left_behind(p.name))
-    except OSError:
-        return []
+    return _entries(folder)[1]
 
 
 def _has_images(folder: Path) -> bool:
