@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import pickle
 import shutil
@@ -105,7 +104,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], str]] = {
     "checkpoints elsewhere": (_config(callbacks__best__dirpath="/tmp/elsewhere"), MORE, "leads out of the run's folder"),
     "a logger that climbs": (_config(logger__csv__save_dir="../../up"), MORE, "leads out of the run's folder"),
     "a name that climbs": (_config(callbacks__last__filename="../../last"), MORE, "leads out of the run's folder"),
-    "checkpoints as a link": (_linked("checkpoints"), MORE, "leads out of the run's folder"),
+    "checkpoints as a link": (_linked("checkpoints"), MORE, "a link that leads out"),
     "metrics.csv as a link": (_linked("metrics.csv"), MORE, "a link that leads out"),
     "code in the checkpoints": (lambda r: [p.write_bytes(pickle.dumps(_Evil())) for p in (r / "checkpoints").iterdir()], MORE,
                                 "last.ckpt cannot be read"),
@@ -137,19 +136,14 @@ def _again(folder: Path) -> list[str]:
     return [f"data.root={_finished() / 'p'}", *SMALL, f"hydra.run.dir={folder}/r"]
 
 
-def _loaded(change: Callable[[dict], object] | None, text: str | None, folder: Path) -> list[str]:
-    """A run that is trained on: as weights of the next, from a model.json that somebody has changed."""
+def _relative(folder: Path) -> list[str]:
     shutil.copytree(_finished() / "run", folder / "r")
-    file = folder / "r" / "model.json"
-    facts = json.loads(file.read_text())
-    if change:
-        change(facts)
-    file.write_text(json.dumps(facts) if text is None else text)
-    return [f"{folder}/r"]
+    return [f"resume=../{folder.name}/r", *MORE]
 
 
 CASES = [
     *(Case(f"run: {name}", partial(_resumed, change, words), 1, says) for name, (change, words, says) in BAD.items()),
     *(Case(f"run: {name}", partial(_resumed, change, words), 0, says) for name, (change, words, says) in GOOD.items()),
+    Case("run: by a path that climbs and comes back", _relative, 0, r"epoch +2 "),
     Case("run: a second one into its folder", _again, 1, "already holds a run", quick=True),
 ]

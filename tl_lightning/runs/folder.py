@@ -139,14 +139,14 @@ class RunFolder:
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
         atomically(self.config_file, lambda draft: draft.write_text(text, encoding="utf-8"))
 
-    def config(self) -> dict[str, Any]:
-        """The values of config.yaml, for the run where it lies now.
+    def config(self, here: str | None = None) -> dict[str, Any]:
+        """The values of config.yaml, for the run where it lies now, or `here`.
 
         Raises UserError if it is missing, of another format, refers to anything but the run's folder, or would admit
         packages.
         """
         values = self._read(self.config_file, _load_yaml, yaml.YAMLError)
-        found: dict[str, Any] = _replaced(values, _RUN_DIR, str(self.path))
+        found: dict[str, Any] = _replaced(values, _RUN_DIR, here or str(self.path))
         if "allow" in found:
             raise UserError(f"{self.config_file}: allow: a file admits no packages; say allow=[...] yourself")
         if left := next(_interpolations({**found, "data": _without_paths(found.get("data"))}), None):

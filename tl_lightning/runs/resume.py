@@ -56,7 +56,7 @@ def resumed(run: str | Path, values: Mapping[str, Any], words: Sequence[str]) ->
     folder = RunFolder(Path(run).expanduser())
     check(folder)
     saved = folder.config()
-    refuse_outside(folder, saved)
+    refuse_outside(folder)
     patience = _patience(saved)
     take_over(saved, values, words, _FREE)
     saved["resume"] = str(folder.path)
@@ -93,14 +93,13 @@ def check(folder: RunFolder) -> None:
             )
 
 
-def refuse_outside(folder: RunFolder, saved: Mapping[str, Any]) -> None:
+def refuse_outside(folder: RunFolder) -> None:
     """Raise UserError if something would be written beyond the folder: by a path in its values, or by a link in it."""
+    values = folder.config(here=".")
+    for key, text in (found for group in ("callbacks", "logger") for found in _texts(values.get(group), group)):
+        if Path(text).is_absolute() or ".." in Path(text).parts:
+            raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
     home = folder.path.resolve()
-    for group in ("callbacks", "logger"):
-        for key, text in _texts(saved.get(group), group):
-            place = Path(text)
-            if (place.is_absolute() or ".." in place.parts) and not (home / place).resolve().is_relative_to(home):
-                raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
     for parent, folders, files in os.walk(folder.path):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and not path.resolve().is_relative_to(home):
