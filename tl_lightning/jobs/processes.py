@@ -64,7 +64,7 @@ def _lost(error: BaseException, dead: Sequence[str]) -> str:
 
 def first_rank() -> bool:
     """Whether this process is the one that the user has started, or the first of those that a cluster has."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def _command(run: Path, job: str, allow: Sequence[str]) -> list[str]:

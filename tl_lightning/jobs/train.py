@@ -39,7 +39,7 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
     """Build, fit, score, write; gives the contents of metrics.json.
 
     `words`: the command line, of which a resumed run takes what may change; `label`: it for people. Raises UserError on
-    bad input, KeyboardInterrupt when stopped by hand.
+    bad input, Stopped where a signal ended it.
     """
     started = time.perf_counter()
     quiet()
@@ -164,7 +164,8 @@ def _keep_start(setup: Setup, loaders: L.LightningDataModule) -> None:
     scores = _validated(setup, loaders)
     if keeper.monitor in scores:
         keeper.keep_start(trainer, scores[keeper.monitor])
-        log.info(f"start     {keeper.monitor} {scores[keeper.monitor]:.4f} by the exact head, before any epoch")
+        if trainer.is_global_zero:
+            log.info(f"start     {keeper.monitor} {scores[keeper.monitor]:.4f} by the exact head, before any epoch")
 
 
 def _validated(setup: Setup, loaders: L.LightningDataModule) -> dict[str, float]:
