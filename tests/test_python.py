@@ -1,6 +1,5 @@
 """From Python: the same words, errors and runs as on the command line; data as they are at hand."""
 
-import json
 import threading
 from pathlib import Path
 
@@ -14,18 +13,12 @@ from safetensors.torch import load_file
 
 import tl_lightning as tl
 from tests.commands import tl as command
-from tests.conftest import write_image
+from tests.small import PROBE, WORDS
 from tests.texts import write_texts
 from tl_lightning.data import image_folder
 from tl_lightning.strategies import LinearProbe
-from tl_lightning.targets import public_names
 
 pd = pytest.importorskip("pandas")
-WORDS = {
-    "backbone": "mobilenet_v2", "backbone.weights": None, "backbone.image_size": 32, "data.batch_size": 4,
-    "data.workers": 0, "trainer": {"accelerator": "cpu", "max_epochs": 1}, "strategy": "feature_extraction",
-}  # fmt: skip
-PROBE = {**WORDS, "backbone": "mobilenet_v2_formula", "backbone.weights": "formula", "strategy": "linear_probe"}
 
 
 def test_python_and_the_command_line_make_the_same_run(photos, tmp_path):
@@ -242,76 +235,3 @@ def test_advice_from_python(photos, capsys):
 def test_what_there_is():
     assert {"resnet50", "mobilenet_v2_formula", "timm"} <= set(tl.backbones())
     assert {"auto", "lp_ft"} <= set(tl.strategies())
-
-
-# What a run's folder says.
-
-PUBLIC = """
-backbones.timm backbones.torchvision backbones.transformers
-callbacks.BestCheckpoint callbacks.Forgetting callbacks.LastCheckpoint callbacks.PhasedEarlyStopping
-callbacks.PowerAverage
-data.ImageAugmentation data.image_folder data.text_table
-heads.CosineHead heads.linear heads.mlp
-optim.SAMAdamW optim.constant optim.cosine
-pretraining.DrawnImages pretraining.Pretraining
-regularizers.BSS regularizers.CoTuning regularizers.Delta regularizers.L2SP regularizers.LwF regularizers.none
-reports.ContinuedCSVLogger reports.EpochLines reports.RunProgress
-reports.TensorBoard
-strategies.Auto strategies.EarlyFeatures strategies.FeatureExtraction strategies.FinetuneAll strategies.FinetuneTop
-strategies.GradualUnfreeze strategies.LinearProbe strategies.Lora strategies.LpFt
-tasks.Classification tasks.Multilabel tasks.Regression tasks.classification tasks.infer tasks.multilabel
-tasks.regression
-"""
-
-
-def test_public_names_are_for_ever():
-    """Runs that were written name these: one may be added, none may go."""
-    assert public_names() == sorted(f"tl_lightning.{name}" for name in PUBLIC.split())
-
-
-def test_a_run_names_nothing_else(photos, tmp_path):
-    run = tl.train(photos, run_dir=tmp_path / "run", **WORDS)
-    for file in ("config.yaml", "model.json"):
-        text = (run.path / file).read_text()
-        named = {word for line in text.splitlines() if "_target_" in line
-                 for word in [line.split("_target_")[1].strip(' ":,\'')]}  # fmt: skip
-        assert named
-        assert {n for n in named if n.startswith("tl_lightning.")} <= set(public_names())
-    assert (run.path / "config.yaml").read_text().startswith("format: 1\n")
-    assert json.loads((run.path / "model.json").read_text())["format"] == 1
-
-
-def test_runs_of_another_format_are_named(photos, tmp_path):
-    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
-    facts = json.loads((run.path / "model.json").read_text())
-    for number in (2, None):
-        (run.path / "model.json").write_text(json.dumps({**facts, "format": number}))
-        with pytest.raises(tl.UserError, match=r"model.json is not of format 1.*use the release that wrote it"):
-            tl.load(run.path)
-    with pytest.raises(tl.UserError, match=r"holds no finished run: model.json is missing"):
-        tl.load(tmp_path)
-
-
-def test_a_strangers_run_builds_nothing_that_nobody_admitted(photos, tmp_path):
-    """Neither by a name, nor by admitting a package itself, nor by an interpolation."""
-    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
-    facts, config = (run.path / "model.json").read_text(), (run.path / "config.yaml").read_text()
-    mark = tmp_path / "was-here"
-    for group in ("backbone", "head", "task", "strategy"):
-        evil = json.loads(facts) | {group: {"_target_": "os.mkdir", "path": str(mark)}}
-        (run.path / "model.json").write_text(json.dumps(evil))
-        with pytest.raises(tl.UserError, match=r"_target_ 'os.mkdir' may not be built"):
-            _ = tl.load(run.path).model
-    (run.path / "model.json").write_text(facts)
-    for line, said in (("allow: [os]", "a file admits no packages"), ("x: ${oc.env:HOME}", "is not resolved")):
-        (run.path / "config.yaml").write_text(f"{config}\n{line}\n")
-        with pytest.raises(tl.UserError, match=said):
-            tl.load(run.path).evaluate()
-    assert not mark.exists()
-
-
-def test_an_image_beside_the_folder_says_nothing_of_the_class(photos, tmp_path):
-    """Names in a prediction are those that were given."""
-    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
-    write_image(tmp_path / "new.png", 60, 5)
-    assert run.predict(tmp_path / "new.png").sources == [str(tmp_path / "new.png")]

@@ -10,6 +10,7 @@ from torch import nn
 
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import batch_norms
+from tl_lightning.callbacks.forgetting import Forgetting
 from tl_lightning.config.settings import Settings
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError, nearest
@@ -63,7 +64,7 @@ def refuse_plan(plan: Plan, backbone: Backbone, head: nn.Module, trainer: Mappin
 def refuse_monitor(key: str, callback: Callback, task: Task) -> None:
     """Raise UserError for a score that nothing reports, or one that is looked at from the wrong side."""
     monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
-    if not isinstance(monitor, str) or monitor.startswith("forgetting/"):
+    if not isinstance(monitor, str) or monitor.startswith(Forgetting.reported):
         return
     known = task.score_names()
     if monitor not in known:

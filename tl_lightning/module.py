@@ -54,7 +54,7 @@ class TransferModule(L.LightningModule):
         if plan.stages != tuple(backbone.stage_names):
             raise ValueError(f"the plan is for stages {plan.stages}, the backbone has {backbone.stage_names}")
         self.backbone, self.head, self.plan = backbone, head, plan
-        self.task = task = task.begun(from_exact_head=plan.solve and bool(plan.phases))
+        self.task = task = task.with_smoothing(from_exact_head=plan.solve and bool(plan.phases))
         self.make_optimizer, self.schedule = optimizer, schedule or optim.constant(warmup=0.0)
         self.regularizer = regularizer
         self.input_stage = 0  # the stage at which batches enter: higher where others compute what lies below

@@ -56,12 +56,14 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the last epoch to resume from, and the one before: every epoch, but at most every `apart` seconds.
 
-    Where an epoch takes less time than writing it down, what a stop can lose is not worth writing. The run's last
+    `previous`: the file name of the latter, as `filename` is that of the former. Where an epoch takes less time than
+    writing it down, what a stop can lose is not worth writing. The run's last
     epoch is always kept, one whose numbers are not finite never.
     """
 
-    def __init__(self, *, apart: float = 5.0, **options: Any) -> None:
+    def __init__(self, *, apart: float = 5.0, previous: str = "previous", **options: Any) -> None:
         super().__init__(**options)
+        self.previous = previous
         self.apart, self._kept = apart, float("-inf")
         self._best: Tensor | None = None
 
@@ -87,7 +89,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Put the checkpoint that is there under the name of the last but one: one of the two is always whole."""
         last = Path(str(self.dirpath), f"{self.filename}.ckpt")
         if last.is_file():
-            os.replace(last, last.with_name("previous.ckpt"))
+            os.replace(last, last.with_name(f"{self.previous}.ckpt"))
 
 
 def _here(state: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Forgetting(Callback):
     moves; where nothing will, or the weights know no photographs, it does nothing.
     """
 
+    reported = "forgetting/"  # how the names of its scores begin
+
     def __init__(self, module: Learner, *, images: int = 256, floor: float = 0.7) -> None:
         checks.whole("callbacks.forgetting.images", images, 1)
         self.images, self.floor = images, floor

@@ -65,7 +65,7 @@ def solve_classes(
     def right(logits: Tensor, places: Tensor) -> Tensor:
         return (logits.argmax(1) == y[places]).double()
 
-    return _solved(rows, Question(onehot, w, loss, right, stratified_folds(known, _FOLDS)), last)
+    return _solved(rows, LogisticProblem(onehot, w, loss, right, stratified_folds(known, _FOLDS)), last)
 
 
 def solve_labels(rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
@@ -82,7 +82,7 @@ def solve_labels(rows: np.ndarray, targets: np.ndarray, last: int | None = None)
     def right(logits: Tensor, places: Tensor) -> Tensor:
         return ((logits > 0) == y[places].bool()).all(1).double()
 
-    return _solved(rows, Question(y, w, loss, right, random_folds(len(y), _FOLDS), middle=0.5), last)
+    return _solved(rows, LogisticProblem(y, w, loss, right, random_folds(len(y), _FOLDS), middle=0.5), last)
 
 
 def solve_values(rows: np.ndarray, targets: np.ndarray) -> Solution:
@@ -102,8 +102,8 @@ def solve_values(rows: np.ndarray, targets: np.ndarray) -> Solution:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a logistic regression is asked.
+class LogisticProblem:
+    """A logistic regression to be solved.
 
     `targets` (N, C) as ridge regression takes them, `w` (N,) what each sample counts, `loss` and `right` (N,) of logits
     (N, C) of the samples at `places` (N,), `folds` (N,) or None. `middle`: the value of a target between yes and no.
@@ -117,24 +117,24 @@ class Question:
     middle: float = 0.0
 
 
-def _solved(rows: np.ndarray, question: Question, last: int | None) -> Solution:
+def _solved(rows: np.ndarray, problem: LogisticProblem, last: int | None) -> Solution:
     """The logistic regression on features (N, D), or on their `last` columns alone."""
-    if question.folds is None:
-        reduced = reduce(rows, question.w)
-        fit = ridge(reduced, question.targets, question.w)
+    if problem.folds is None:
+        reduced = reduce(rows, problem.w)
+        fit = ridge(reduced, problem.targets, problem.w)
         known = torch.arange(len(rows))
-        accuracy = float(question.right(fit.left_out - question.middle, known).mean())
+        accuracy = float(problem.right(fit.left_out - problem.middle, known).mean())
         how = f"accuracy {accuracy:.4f}, each left out in turn (ridge regression, best of {PENALTIES} penalties)"
-        return _at(reduced, question, fit.penalty, fit.coefficients, how)
+        return _at(reduced, problem, fit.penalty, fit.coefficients, how)
     parts = [rows] if last in (None, rows.shape[1]) else [rows, rows[:, -last:]]
-    tried = [_by_folds(reduce(part, question.w), question) for part in parts]
+    tried = [_by_folds(reduce(part, problem.w), problem) for part in parts]
     found = tried[-1] if len(tried) > 1 and _clearly_better(tried[1].losses, tried[0].losses) else tried[0]
     reduced, penalty = found.reduced, found.penalty
-    how = f"accuracy {found.accuracy:.4f} in {len(np.unique(question.folds))} folds (best of {len(_PATH)} penalties)"
+    how = f"accuracy {found.accuracy:.4f} in {len(np.unique(problem.folds))} folds (best of {len(_PATH)} penalties)"
     if len(parts) > 1:
         how += ", of all stages" if found is tried[0] else ", of the last stage alone"
-    start = reduced.z.new_zeros(reduced.z.shape[1], question.targets.shape[1])
-    solution = _at(reduced, question, penalty, start, how)
+    start = reduced.z.new_zeros(reduced.z.shape[1], problem.targets.shape[1])
+    solution = _at(reduced, problem, penalty, start, how)
     lacking = rows.shape[1] - solution.weight.shape[1]
     return replace(solution, weight=F.pad(solution.weight, (lacking, 0)))
 
@@ -155,31 +155,31 @@ def _clearly_better(losses: Tensor, others: Tensor) -> bool:
     return bool(gain.mean() > gain.std() / len(gain) ** 0.5)
 
 
-def _by_folds(reduced: Reduced, question: Question) -> LeftOut:
+def _by_folds(reduced: Reduced, problem: LogisticProblem) -> LeftOut:
     """The penalty of the least loss on samples whose fold was left out."""
-    assert question.folds is not None
-    z, w = reduced.z, question.w
+    assert problem.folds is not None
+    z, w = reduced.z, problem.w
     losses, rights = (torch.zeros(len(_PATH), len(z), dtype=torch.float64) for _ in range(2))
     penalties = (reduced.s.mean() * _PATH).tolist()
-    for fold in np.unique(question.folds):
-        out = torch.as_tensor(np.flatnonzero(question.folds == fold))
-        kept = torch.as_tensor(np.flatnonzero(question.folds != fold))
+    for fold in np.unique(problem.folds):
+        out = torch.as_tensor(np.flatnonzero(problem.folds == fold))
+        kept = torch.as_tensor(np.flatnonzero(problem.folds != fold))
         part = Reduced(z[kept], reduced.s * len(kept) / len(z), reduced.back, reduced.mean)
-        beta = z.new_zeros(z.shape[1], question.targets.shape[1])
+        beta = z.new_zeros(z.shape[1], problem.targets.shape[1])
         for k, penalty in enumerate(penalties):
-            beta, bias, _ = logistic(part, w[kept], _CURVATURE * penalty, beta, partial(question.loss, places=kept))
+            beta, bias, _ = logistic(part, w[kept], _CURVATURE * penalty, beta, partial(problem.loss, places=kept))
             logits = z[out] @ beta + bias
-            losses[k, out] = w[out] * question.loss(logits, out)
-            rights[k, out] = question.right(logits, out)
+            losses[k, out] = w[out] * problem.loss(logits, out)
+            rights[k, out] = problem.right(logits, out)
     best = int(losses.sum(1).argmin())
     return LeftOut(reduced, penalties[best], losses[best], float(rights[best].mean()))
 
 
-def _at(reduced: Reduced, question: Question, penalty: float, start: Tensor, how: str) -> Solution:
+def _at(reduced: Reduced, problem: LogisticProblem, penalty: float, start: Tensor, how: str) -> Solution:
     """The logistic regression of one penalty, from coefficients (r, C)."""
     everything = torch.arange(len(reduced.z))
-    loss = partial(question.loss, places=everything)
-    beta, bias, steps = logistic(reduced, question.w, _CURVATURE * penalty, start, loss)
+    loss = partial(problem.loss, places=everything)
+    beta, bias, steps = logistic(reduced, problem.w, _CURVATURE * penalty, start, loss)
     weight = beta.T @ reduced.back
     return Solution(weight.float(), (bias - weight @ reduced.mean).float(), penalty, how, steps)
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from tl_lightning.backbones.from_torchvision import entries
+from tl_lightning.backbones.at_hand import absent_weights
 from tl_lightning.build import gather
-from tl_lightning.compat import megabytes
 from tl_lightning.config.settings import Settings
 from tl_lightning.errors import UserError
 from tl_lightning.features.cost import activation_bytes, pace
@@ -56,7 +55,7 @@ def rank(settings: Mapping[str, Settings], out: Path, download: bool = False) ->
     quiet()
     found, absent = [], {}
     for name, of_backbone in settings.items():
-        if missing := _missing(of_backbone, download):
+        if missing := absent_weights(of_backbone.backbone, download):
             absent[name] = missing
             continue
         try:
@@ -81,19 +80,6 @@ def rank(settings: Mapping[str, Settings], out: Path, download: bool = False) ->
     yield markdown(_COLUMNS, rows)
     pareto_figure([(r.name, r.speed, r.accuracy, r.interval) for r in found]).savefig(out)
     yield f"accuracy against speed: {out}; best: none is both faster and more accurate"
-
-
-def _missing(settings: Settings, download: bool) -> str:
-    """Why a backbone cannot be ranked; empty where it can."""
-    backbone = settings.backbone
-    if backbone.get("weights", "") is None:
-        return "random weights know nothing: name some with backbone.weights"
-    if backbone["_target_"] != "tl_lightning.backbones.torchvision" or download:
-        return ""
-    entry, path = entries.find(backbone["name"], backbone["weights"])
-    if entries.at_hand(entry, path):
-        return ""
-    return f"its weights {entry} are not on this machine: download=true fetches {megabytes(entry):.0f} MB ({entry.url})"
 
 
 def measured(name: str, settings: Settings) -> Rank:

@@ -33,7 +33,7 @@ class ContinuedCSVLogger(Logger):
 
     @property
     def version(self) -> str:
-        """None: a run has one file."""
+        """Empty: a run has one file."""
         return ""
 
     @rank_zero_only

@@ -125,7 +125,7 @@ class Classification(Task):
         """(C,): log p(class)."""
         return self.prior().log()
 
-    def begun(self, from_exact_head: bool) -> Self:
+    def with_smoothing(self, from_exact_head: bool) -> Self:
         """The task with its smoothing decided: none where it would pull a fitted head off its own optimum."""
         return replace(self, label_smoothing=smoothing(self.label_smoothing, from_exact_head))
 

@@ -120,7 +120,7 @@ class Multilabel(Task):
         odds = self.odds or (1.0,) * len(self.outputs)
         return torch.tensor(odds).log()
 
-    def begun(self, from_exact_head: bool) -> Self:
+    def with_smoothing(self, from_exact_head: bool) -> Self:
         """The task with its smoothing decided: none where it would pull a fitted head off its own optimum."""
         return replace(self, label_smoothing=smoothing(self.label_smoothing, from_exact_head))
 

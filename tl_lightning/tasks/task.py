@@ -115,7 +115,7 @@ class Task:
         """(C,): what the outputs should be before anything is known of a sample."""
         return torch.zeros(len(self.outputs))
 
-    def begun(self, from_exact_head: bool) -> Self:
+    def with_smoothing(self, from_exact_head: bool) -> Self:
         """The task as it is trained from an exact head, or from one that knows nothing."""
         return self
 

@@ -141,7 +141,7 @@ class ImageDataModule(LabelledData):
     def digests(self, split: str) -> list[str]:
         """Of the files of a split, in order; remembered until a file changes."""
         paths = [i.path for i in self.samples.used(split)]
-        found = doctor.look(self.samples.root, paths, replace(self.input.reading, levels=DEFAULT.levels), self.draft)
+        found = doctor.look(self.samples.root, paths, self.input.reading, self.draft)
         return [found[p].digest for p in paths]
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
