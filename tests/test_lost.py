@@ -73,9 +73,11 @@ def test_what_a_lost_process_leaves_is_one_line(error, said, tmp_path):
         raise error
 
 
-def test_an_error_of_our_own_stays_what_it_is(tmp_path):
-    with pytest.raises(RuntimeError, match="a bug"), following(tmp_path):
-        raise RuntimeError("a bug")
+@pytest.mark.parametrize("message", ["a bug", "Caught RuntimeError in DataLoader worker process 0.\nOriginal: a bug"])
+def test_an_error_of_our_own_stays_what_it_is(message, tmp_path):
+    with pytest.raises(RuntimeError, match="a bug") as raised, following(tmp_path):
+        raise RuntimeError(message)
+    assert not isinstance(raised.value, UserError)
 
 
 def test_a_rank_that_dies_interrupts_the_job_and_not_the_program():

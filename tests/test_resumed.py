@@ -148,6 +148,17 @@ def test_two_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, m
     assert _run_folder("runs/a", stem) == "runs/a"
 
 
+def test_resuming_a_run_that_is_in_use_changes_nothing_of_it(configure, tmp_path):
+    train(configure(*SMALL, "strategy=feature_extraction", "trainer.max_epochs=2"))
+    run, more = RunFolder(tmp_path / "run"), "trainer.max_epochs=3"
+    with run.history_file.open("a") as file:
+        file.write("9,0.")  # a row that the process which uses it has not finished
+    before = run.history_file.read_bytes()
+    with run.claimed(resuming=True), pytest.raises(UserError, match="another process is training into"):
+        train(configure(*SMALL, more, f"resume={run.path}"), [more])
+    assert run.history_file.read_bytes() == before
+
+
 def test_a_folder_in_use_and_one_that_holds_a_run_are_refused(tmp_path):
     run = RunFolder(tmp_path)
     with (

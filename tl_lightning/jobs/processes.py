@@ -53,7 +53,7 @@ def following(run: Path, job: str = "train", allow: Sequence[str] = ()) -> Itera
 def _lost(error: BaseException, dead: Sequence[str]) -> str:
     """Which process of a job has died, and what to do; empty if it was none."""
     message = " ".join(str(error).split())
-    if "DataLoader worker" in message:
+    if "DataLoader worker (pid" in message:  # one that has raised is a worker without a number
         return f"a loader process has died, as it does where memory runs out: take fewer data.workers ({message[:120]})"
     if isinstance(error, torch.OutOfMemoryError):
         return "the device's memory is full: take a smaller data.batch_size, or trainer.precision=bf16-mixed"

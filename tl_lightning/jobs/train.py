@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -29,7 +30,7 @@ from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import first_rank, following
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
-from tl_lightning.runs.resume import resumed
+from tl_lightning.runs.resume import check, resumed
 from tl_lightning.transferability.relatedness import relationship
 
 log = logging.getLogger(__name__)
@@ -43,12 +44,15 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
     """
     started = time.perf_counter()
     quiet()
-    checkpoint = None
+    folder, checkpoint = RunFolder(settings.run_dir), None
     if settings.resume:
-        values, checkpoint = resumed(settings.resume, settings.plain, words)
-        settings = settings_of(values, settings.allow)
-    folder = RunFolder(settings.run_dir)
-    with folder.claimed(resuming=checkpoint is not None) if first_rank() else nullcontext():
+        folder = RunFolder(Path(settings.resume).expanduser())
+        check(folder)
+    # before anything of a resumed run is changed
+    with folder.claimed(resuming=bool(settings.resume)) if first_rank() else nullcontext():
+        if settings.resume:
+            values, checkpoint = resumed(folder, settings.plain, words)
+            settings = settings_of(values, settings.allow)
         return _train(settings, folder, checkpoint, label, started)
 
 

@@ -47,14 +47,12 @@ class Progress:
     steps: int
 
 
-def resumed(run: str | Path, values: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str]:
+def resumed(folder: RunFolder, values: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The run's own values with this command line's on top, and the newest checkpoint that can be read.
 
     `values` is what this command line composes, `words` are its arguments. Raises UserError if the folder cannot
     be resumed, or if something else than the epochs and the machine is to change.
     """
-    folder = RunFolder(Path(run).expanduser())
-    check(folder)
     saved = folder.config()
     refuse_outside(folder)
     patience = _patience(saved)
