@@ -208,8 +208,15 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
             entries = sorted((e for e in found if not _left_behind(e.name)), key=lambda e: e.name)
     except OSError:
         return [], []
-    kinds = [(Path(entry.path), entry.is_dir()) for entry in entries]
+    kinds = [(Path(entry.path), _is_folder(entry)) for entry in entries]
     return [path for path, is_dir in kinds if is_dir], [path for path, is_dir in kinds if not is_dir]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into what may not be looked at: opening it says so
+        return False
 
 
 def _folders(folder: Path) -> list[Path]:
