@@ -13,8 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tl_lightning"
 CONF = PACKAGE.parent / "conf"
 LAYERS = {
-    **dict.fromkeys(("errors", "batch", "lazy", "checks", "targets", "options", "compat", "inputs", "paths", "store",
-                     "machine", "files", "printable", "torchvision_hook", "transferability"), 0),
+    **dict.fromkeys(("errors", "bar", "batch", "lazy", "checks", "targets", "options", "compat", "inputs", "paths",
+                     "store", "machine", "files", "printable", "torchvision_hook", "transferability"), 0),
     "backbones": 1, "heads": 1,
     "tasks": 2,
     "data": 3,

@@ -1,6 +1,8 @@
 """What TensorBoard is given: read back from the event files of a run."""
 
 import io
+import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.small import SMALL
+from tl_lightning import bar
 from tl_lightning.build import build
 from tl_lightning.jobs.train import train
+from tl_lightning.reports.curves import Curves
 from tl_lightning.reports.figures import confusion_figure, tiles_figure
 
 
@@ -42,6 +46,37 @@ def test_tensorboard_holds_curves_pictures_and_tables(events):
     texts = events.Tensors("phase/text_summary")
     assert [t.step for t in texts] == [0, 1]
     assert "| stage4 |" in texts[0].tensor_proto.string_val[0].decode()
+
+
+def test_every_epoch_has_a_confusion_matrix_on_the_axis_of_the_scores(configure, tmp_path, monkeypatch):
+    """And epochs that are shorter than ten pictures have the last: drawing would cost more than training."""
+    steps = {}
+    for name, share in (("slow", 1e9), ("quick", 1e-9)):  # as if pictures took no time, or for ever
+        monkeypatch.setattr("tl_lightning.build.Curves", partial(Curves, share=share))
+        train(configure(*SMALL, "strategy=finetune_all", "trainer.max_epochs=3", run=name))
+        found = EventAccumulator(str(tmp_path / name / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+        found.Reload()
+        steps[name] = [[e.step for e in kept("val/accuracy" if kept == found.Scalars else "val/confusion")]
+                       for kept in (found.Scalars, found.Images)]  # fmt: skip
+    scores, pictures = steps["slow"]
+    assert len(scores) == 3
+    assert pictures == scores
+    scores, pictures = steps["quick"]
+    assert pictures == [scores[0], scores[-1]]
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_a_long_pass_says_how_far_it_is(monkeypatch, caplog, show):
+    """A line after five seconds, then every thirty; nothing beside a bar that somebody sees."""
+    caplog.set_level(logging.INFO)
+    now = [100.0]
+    monkeypatch.setattr(bar.time, "monotonic", lambda: now[0])
+    with bar.Bar(60, "texts", "tokens", show) as shown:
+        for _ in range(60):
+            now[0] += 1
+            shown.advance(1)
+    lines = [] if show else [f"tokens    {done} of 60 texts, 1 a second, {60 - done} s left" for done in (5, 35)]
+    assert caplog.messages == lines
 
 
 def test_training_images_are_shown_as_people_know_them(events):

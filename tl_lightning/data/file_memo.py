@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_lightning import machine
+from tl_lightning.bar import Bar
 from tl_lightning.files import atomically
 from tl_lightning.paths import cache_dir
 
@@ -37,8 +38,11 @@ def remembered(
     new = [p for p in paths if not _holds(before.get(p), stamps[p], valid)]
     if len(new) > 1000:
         log.info(f"{doing.format(len(new))} (once; the answer is remembered)")
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        found = dict(zip(new, pool.map(lambda p: find(root / p), new), strict=True))
+    found = {}
+    with ThreadPoolExecutor(machine.cores()) as pool, Bar(len(new), "images", "read") as shown:
+        for path, answer in zip(new, pool.map(lambda p: find(root / p), new), strict=True):
+            found[path] = answer
+            shown.advance(1)
     if new:
         _write(memory, before | {p: [*stamps[p], found[p]] for p in new})
     return {p: found[p] if p in found else before[p][2] for p in paths}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tl_lightning.bar import Bar
 from tl_lightning.batch import Inputs, first_tensor, map_tensors
 from tl_lightning.errors import UserError
 from tl_lightning.features import digests
-from tl_lightning.features.bar import Bar
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
 from tl_lightning.features.extraction import RowSet, Views, by_view, checksums, fitted
 from tl_lightning.features.feature_source import FeatureSource
@@ -159,7 +159,7 @@ class Extractor:
     def _compute(self, parts: Sequence[RowSet]) -> None:
         jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
         total, began = sum(len(p.dataset) for p in parts), time.perf_counter()
-        with Bar(self.show, total, self.data.samples.noun) as shown:
+        with Bar(total, self.data.samples.noun, "features", self.show) as shown:
             for job, index, samples in self._batches(jobs):
                 rows = self._converted(self._normalised(samples), jobs[job][0].shape)
                 for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tl_lightning import optim
@@ -19,13 +20,13 @@ from tl_lightning.strategies.plan import HEAD
 class Curves(Callback):
     """One rate curve per stage, the first training images or texts, and the task's picture.
 
-    `every`: steps between rates. `apart`: seconds between pictures, which take a tenth of one to draw; the last is
-    always drawn.
+    `every`: steps between rates. `share`: of the time, that pictures may take: one for every epoch, but where epochs
+    pass in less than ten times what a picture takes; the last is always drawn.
     """
 
-    def __init__(self, images: int = 16, every: int = 10, apart: float = 5.0) -> None:
-        self.images, self.every, self.apart = images, every, apart
-        self._drawn = float("-inf")
+    def __init__(self, images: int = 16, every: int = 10, share: float = 0.1) -> None:
+        self.images, self.every, self.share = images, every, share
+        self._due = float("-inf")
         self._waiting: tuple[Tensor, int] | None = None
 
     def on_train_batch_start(
@@ -51,10 +52,10 @@ class Curves(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the validation split's picture, before the module resets what it is made of."""
-        if time.monotonic() - self._drawn >= self.apart:
+        if time.monotonic() >= self._due:
             self._draw(trainer, pl_module, "val")
         elif (overview := learner(pl_module).meters("val")[1]) is not None:
-            self._waiting = overview.compute().cpu(), trainer.global_step
+            self._waiting = overview.compute().cpu(), _step_of_scores(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last picture if it is still to come."""
@@ -67,16 +68,22 @@ class Curves(Callback):
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, split: str) -> None:
         if (overview := learner(pl_module).meters(split)[1]) is not None:
-            self._picture(trainer, pl_module, split, overview.compute().cpu(), trainer.global_step)
+            self._picture(trainer, pl_module, split, overview.compute().cpu(), _step_of_scores(trainer))
 
     def _picture(
         self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, overview: Tensor, step: int
     ) -> None:
-        task = learner(pl_module).task
+        task, began = learner(pl_module).task, time.monotonic()
         if writers.takes_pictures(trainer.loggers):
             figure = FIGURES[task.picture](overview, task.outputs)
-            writers.add_figure(trainer.loggers, f"{split}/{task.picture}", figure, step)  # the axis of the scores
-        self._drawn, self._waiting = time.monotonic(), None
+            writers.add_figure(trainer.loggers, f"{split}/{task.picture}", figure, step)
+        now = time.monotonic()
+        self._due, self._waiting = now + (now - began) / self.share, None
+
+
+def _step_of_scores(trainer: L.Trainer) -> int:
+    """Where Lightning logs the scores of an evaluation: at the last step of the epoch while it fits."""
+    return max(0, trainer.global_step - (trainer.state.fn == TrainerFn.FITTING))
 
 
 def rates(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:

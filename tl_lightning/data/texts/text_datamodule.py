@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tl_lightning import checks
+from tl_lightning.bar import Bar
 from tl_lightning.batch import Batch
 from tl_lightning.data.datamodule import LabelledData, Preview
 from tl_lightning.data.loader_options import Loading, grouped
@@ -26,6 +27,8 @@ from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import MakeTask
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 1000  # texts, between two looks at the clock
 
 
 class Tokens:
@@ -76,7 +79,14 @@ class TextDataModule(LabelledData):
 
     def _encoded(self, split: str) -> Texts:
         given = [text for text, _ in self.samples.split(split)]
-        rows, cut = self.input.encode(given) if given else ([], 0)
+        rows: list[np.ndarray] = []
+        cut = 0
+        with Bar(len(given), "texts", "tokens") as shown:
+            for start in range(0, len(given), _AT_ONCE):
+                encoded, too_long = self.input.encode(given[start : start + _AT_ONCE])
+                rows.extend(encoded)
+                cut += too_long
+                shown.advance(len(encoded))
         if cut:
             log.info(
                 f"tokens    {cut} of {len(rows)} {split} texts are longer than {self.input.length} tokens and are cut; "

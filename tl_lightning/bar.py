@@ -33,17 +33,20 @@ class _Speed(ProgressColumn):
 
 
 class Bar:
-    """To be entered, and told of every step: `total` of `noun`, "images" or "texts". `show`: somebody sees a bar."""
+    """To be entered, and told of every step: `total` of `noun`, "images" or "texts"; `what` becomes of them.
 
-    def __init__(self, show: bool, total: int, noun: str = "images") -> None:
-        self.show, self.total, self.noun, self.done = show, total, noun, 0
+    `show`: somebody sees a bar.
+    """
+
+    def __init__(self, total: int, noun: str, what: str, show: bool = False) -> None:
+        self.total, self.noun, self.what, self.show, self.done = total, noun, what, show, 0
         self._began = time.monotonic()
         self._due = self._began + _FIRST
         self._columns = Progress(
-            TextColumn("features"), BarColumn(), MofNCompleteColumn(), _Speed(noun), TimeRemainingColumn(),
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), _Speed(noun), TimeRemainingColumn(),
             transient=True, disable=not show,
         )  # fmt: skip
-        self._columns.add_task("features", total=total)
+        self._columns.add_task(what, total=total)
 
     def advance(self, number: int) -> None:
         """So many more are done."""
@@ -54,7 +57,7 @@ class Bar:
             self._due = now + _APART
             pace = self.done / (now - self._began)
             left = (self.total - self.done) / pace
-            log.info(f"features  {self.done} of {self.total} {self.noun}, {pace:.0f} a second, {left:.0f} s left")
+            log.info(f"{self.what:9} {self.done} of {self.total} {self.noun}, {pace:.0f} a second, {left:.0f} s left")
 
     def __enter__(self) -> Self:
         self._columns.start()
