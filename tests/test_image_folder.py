@@ -7,13 +7,14 @@ from collections import Counter
 from zlib import crc32
 
 import pytest
+from PIL import Image
 
 from tests.conftest import write_image
 from tl_lightning.data import splits
 from tl_lightning.data.images import doctor
 from tl_lightning.data.images import image_folder as folders
 from tl_lightning.data.images.image_folder import Checking
-from tl_lightning.data.splits import SplitOptions
+from tl_lightning.data.splits import Item, SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.paths import cache_dir
 
@@ -84,6 +85,27 @@ def test_nested_hidden_and_other_files(tmp_path, caplog):
     assert found.task.outputs == ("a", "b")
     assert len(found.items) == 8
     assert "1 files that are no images of a class" in caplog.text
+
+
+def test_what_browsers_and_phones_save_counts_as_images(tmp_path):
+    """By what is in the files, in one class like in all: a .jfif or .avif is no reason to leave an image out."""
+    for name, kind, form in (("a", "jfif", "JPEG"), ("b", "avif", "AVIF"), ("c", "unknown", "WEBP")):
+        for i in range(12):
+            ending = kind if i > 5 else "jpg"
+            path = tmp_path / name / f"{i}.{ending}"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (20, 20), (20 * i, 100, 50)).save(path, form)
+    folder = folders.read(str(tmp_path))
+    assert Counter(item.label for item in folder.items if not item.skipped) == {"a": 12, "b": 12, "c": 12}
+
+
+def test_thousands_of_classes_are_split_in_moments(tmp_path):
+    """Work in proportion to the images: quadratic in classes, this test would take minutes."""
+    items = [Item(f"{k:05}/{i}.jpg", f"{k:05}", "train") for k in range(10_000) for i in range(10)]
+    divided = splits.stratified(items, 0.2, "val", 0)
+    assert set(Counter(i.label for i in divided if i.split == "val").values()) == {2}
+    few = splits.few_shot(divided, 5, 0)
+    assert set(Counter(i.label for i in few if i.split == "train" and not i.skipped).values()) == {5}
 
 
 def test_upper_case_extensions(tmp_path):
