@@ -2,9 +2,10 @@
 
     python benchmarks/resume_matrix.py [STRATEGY ...]
 
-Every configuration is trained for five epochs; after each of the first four its folder is copied, which is what a kill
-at that moment leaves, and the copy, that is a run in a moved folder, is resumed. Equal means every tensor of the last
-checkpoint, the averaged weights among them, and the weights of model.safetensors.
+Every configuration is trained for five epochs, gradual_unfreeze for the six that its phases need; after each epoch but
+the last its folder is copied, which is what a kill at that moment leaves, and the copy, that is a run in a moved
+folder, is resumed. Equal means every tensor of the last checkpoint, the averaged weights among them, and the weights
+of model.safetensors.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from tl_lightning.jobs.train import train
 from tl_lightning.runs.folder import RunFolder
 
 EPOCHS = 5
-STRATEGIES = ("feature_extraction", "finetune_top", "finetune_all", "norm_only", "bitfit", "gradual_unfreeze", "lp_ft",
-              "early_features", "lora", "auto", "finetune_all strategy.norm=track")  # fmt: skip
+STRATEGIES = ("feature_extraction", "finetune_top", "finetune_all", "norm_only", "bitfit",
+              "gradual_unfreeze trainer.max_epochs=6", "lp_ft", "early_features", "lora", "auto",
+              "finetune_all strategy.norm=track")  # fmt: skip
 CACHES = ("auto", "off", "3")
 WORKERS = (0, 1, 2)
 AVERAGES = ("default", "ema")
@@ -96,7 +98,7 @@ def resumed(home: Path, said: list[str]) -> Iterator[tuple[int, list[str]]]:
     values = composed(said, str(whole))
     values["callbacks"]["copies"] = Copies(whole, home)
     train(settings_of(values))
-    for epoch in range(1, EPOCHS):
+    for epoch in sorted(int(copy.name) for copy in home.iterdir() if copy != whole):
         settings = settings_of(composed([], str(home / str(epoch))))
         train(replace(settings, resume=str(home / str(epoch))), ["resume"])
         yield epoch, differences(whole, home / str(epoch))
