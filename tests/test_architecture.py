@@ -15,7 +15,7 @@ CONF = PACKAGE.parent / "conf"
 LAYERS = {
     **dict.fromkeys(("errors", "bar", "batch", "lazy", "checks", "targets", "options", "compat", "inputs", "paths",
                      "store", "machine", "files", "printable", "torchvision_hook", "transferability"), 0),
-    "backbones": 1, "heads": 1,
+    "backbones": 1, "heads": 1, "evaluation": 1,
     "tasks": 2,
     "data": 3,
     "strategies": 4, "optim": 4, "regularizers": 4,

@@ -50,7 +50,7 @@ def test_predict_and_evaluate(photos, tmp_path, capsys):
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [(len(line), line[1], 0.5 <= float(line[2]) <= 1) for line in lines] == [(3, "dark", True)] * 12
     act("evaluate", [f"run={run.path}"])
-    scores = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("val/"))
+    scores = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("val/"))
     assert float(scores["val/accuracy"]) == pytest.approx(run.metrics["val/accuracy"], abs=1e-4)
     for verb, more, said in (("evaluate", "split=test", "there are no test images"),
                              ("predict", "source=gone.jpg", "gone.jpg does not exist")):  # fmt: skip

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from tl_lightning.backbones.backbone import Backbone
     from tl_lightning.data.datamodule import LabelledData
+    from tl_lightning.evaluation.comparison import Comparison
+    from tl_lightning.jobs.evaluate import Evaluation
+    from tl_lightning.jobs.judge import Judge
     from tl_lightning.jobs.predict import Predictions
     from tl_lightning.runs.model import Model
 
@@ -68,14 +71,30 @@ class Run:
 
         return predict(self.model, source)
 
-    def evaluate(self, split: str = "val") -> dict[str, float]:
-        """Every score of the task on the samples of a split, with the weights as they were written.
+    def evaluate(
+        self, split: str = "val", *, group: str = "", threshold: str = "", out: str | Path | None = None
+    ) -> Evaluation:
+        """Every score of a split with its interval, each class, and the worst mistakes; a mapping of scores.
 
-        Raises UserError if the samples are gone, or were given as objects.
+        Also written into the run's evaluation/, or `out`. `group`: a pattern in paths, or a column of a table; each
+        group has one answer. `threshold`: "precision:0.99", "recall:0.9", "f1" or "none", kept in the run and obeyed
+        by predictions. Raises UserError if the samples are gone or were given as objects, or an aim is out of reach.
         """
-        from tl_lightning.jobs.evaluate import judge
+        from tl_lightning.jobs.evaluate import evaluate
 
-        return judge(self.path, self._allow, self.model, self._data).scores(split)
+        where = None if out is None else Path(out).expanduser()
+        return evaluate(self._judge(), self.folder, split, group=group, threshold=threshold, out=where)
+
+    def compare(self, other: Run, split: str = "val") -> Comparison:
+        """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""
+        from tl_lightning.jobs.evaluate import versus
+
+        return versus(self._judge(), other._judge(), split)
+
+    def _judge(self) -> Judge:
+        from tl_lightning.jobs.judge import judge
+
+        return judge(self.path, self._allow, self.model, self._data)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

@@ -15,6 +15,8 @@ from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.printable import printable
 
+NONE = "none"  # of an option: it is not asked for
+
 
 @contextmanager
 def _tool(argv: Sequence[str]) -> Iterator[None]:
@@ -69,16 +71,24 @@ def predict(argv: Sequence[str]) -> None:
 
 
 def evaluate(argv: Sequence[str]) -> None:
-    """A line for each score."""
+    """A line for each score; of two runs, a line more that says which is better."""
     with _tool(argv):
-        own, left = _own(argv, {"run": "", "split": "val"})
+        own, left = _own(argv, {"run": "", "split": "val", "group": NONE, "threshold": NONE, "out": NONE})
         _refuse_left(left, own)
-        from tl_lightning.jobs.evaluate import judge
         from tl_lightning.jobs.fit import quiet
+        from tl_lightning.run import load
 
         quiet()
-        for name, value in judge(_folder("run", own["run"])).scores(own["split"]).items():
-            print(f"{printable(name):<28} {value:.4f}")
+        names = own["run"].strip("[]").split(",")
+        if len(names) > 2:
+            raise UserError(f"run={own['run']}: name one run, or two that are compared")
+        said = {key: value for key, value in own.items() if key not in ("run", "split") and value != NONE}
+        runs = [load(_folder("run", name)) for name in names]
+        for run in runs:
+            found = run.evaluate(own["split"], **said)
+            print(printable(f"{run.path}: {found.samples} {found.noun}\n{found}", lines=True))
+        if len(runs) == 2:
+            print(f"{runs[0].compare(runs[1], own['split'])} (A is {names[0]}, B is {names[1]})")
 
 
 def wise(argv: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,22 @@ class Samples:
         """Usable items of each output of the task in a split."""
         found = Counter(name for i in self.used(split) for name in self.task.members(i.label))
         return [found[name] for name in self.task.outputs]
+
+    def groups(self, split: str, pattern: str) -> list[str]:
+        """The group of each usable item of a split: what a regular expression finds in its path, its first bracket.
+
+        Raises UserError for a path in which it finds nothing, or for no regular expression.
+        """
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"group={pattern} is no regular expression: {error}") from error
+        found = []
+        for item in self.used(split):
+            if not (match := expression.search(item.path)):
+                raise UserError(f"group={pattern} finds nothing in {item.path}: every path must name its group")
+            found.append(match.group(1 if expression.groups else 0))
+        return found
 
     def refuse_unusable(self, where: str) -> None:
         """Raise UserError unless there is something to train on and to validate with."""

@@ -20,7 +20,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.features.frozen import Options, kept_rows
 from tl_lightning.features.views import View
 from tl_lightning.heads import solve
-from tl_lightning.jobs.evaluate import Judge, judge
+from tl_lightning.jobs.judge import Judge, judge
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import state_of, write_weights
 

@@ -1,98 +1,186 @@
-"""A finished run's network on its own data, to score it or other weights."""
+"""How good a finished run is: scores with intervals, what each class is like, and where the model errs."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from tl_lightning.backbones.norms import recalibrate
-from tl_lightning.batch import Batch, Inputs
-from tl_lightning.build import made
-from tl_lightning.config.settings import Settings, settings_of
-from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError
+from tl_lightning.evaluation.calibration import Calibration
+from tl_lightning.evaluation.comparison import Comparison, compare
+from tl_lightning.evaluation.findings import Findings, Score
+from tl_lightning.evaluation.thresholds import Aim
+from tl_lightning.jobs.judge import Judge, Outputs
+from tl_lightning.reports.evaluation_page import evaluation_page
 from tl_lightning.runs.folder import RunFolder
-from tl_lightning.runs.model import Model, load_model, load_state
+from tl_lightning.tasks.task import Task
 
-_CALIBRATION = 512  # training samples that statistics are taken from anew, each of thousands of pixels
+log = logging.getLogger(__name__)
+
+_FEWEST = 20  # validation samples that a temperature is fitted to
+_MISTAKES = 100  # that are named
 
 
 @dataclass(frozen=True)
-class Judge:
-    """A finished run's model and data."""
+class Evaluation(Mapping[str, float]):
+    """Scores by name, as `run.metrics` names them, and what lies behind them.
 
-    model: Model
-    data: LabelledData
-    settings: Settings
-    _calibration: list[Inputs] = field(default_factory=list, repr=False)  # loaded once, used for every set of weights
-
-    @torch.no_grad()
-    def load(self, state: Mapping[str, Tensor], anew: bool) -> None:
-        """Put weights in; `anew`: BatchNorm's statistics are taken from training samples."""
-        load_state(state, self.model.backbone.net, self.model.head)
-        if anew:
-            recalibrate(self.model.network, self._training_inputs())
-
-    @torch.no_grad()
-    def accuracy(self) -> float:
-        """How right the answers for the validation samples are, on average: the higher the better."""
-        right = [self.data.task.right(outputs, batch.targets) for outputs, batch in self._answered("val")]
-        return float(torch.cat(right).mean())
-
-    @torch.no_grad()
-    def scores(self, split: str) -> dict[str, float]:
-        """Every score of the task on a split. Raises UserError if the split is empty."""
-        task = self.data.task
-        if not self.data.samples.size(split):
-            raise UserError(f"there are no {split} {self.data.samples.noun} to evaluate on")
-        metrics, overview, loss, total = task.scores(), task.overview(), 0.0, 0
-        for outputs, batch in self._answered(split):
-            predictions, true = task.predictions(outputs.float()), task.true(batch.targets)
-            metrics.update(predictions, true)
-            if overview is not None:
-                overview.update(predictions, true)
-            loss += float(task.evaluation_loss()(outputs, batch.targets)) * len(batch)
-            total += len(batch)
-        named = {f"{split}/{k}": v for k, v in metrics.compute().items()}
-        found = task.reported(named, None if overview is None else overview.compute())
-        return {f"{split}/loss": loss / total, **{k: float(v) for k, v in found.items()}}
-
-    def _answered(self, split: str) -> Iterator[tuple[Tensor, Batch]]:
-        """Outputs (N, C) and the batch that they are for."""
-        for batch in self.data.eval_dataloader(split):
-            yield self.model.network(self.data.input.normalise(batch.inputs)), batch
-
-    def _training_inputs(self) -> Iterator[Inputs]:
-        """Normalised training samples, up to 512 of them, in batches."""
-        if not self._calibration:
-            dataset = self.data.dataset("train", self.data.eval_transform)
-            picked = np.random.default_rng(0).permutation(len(dataset))[:_CALIBRATION]
-            for part in np.array_split(picked, max(1, len(picked) // 64)):
-                self._calibration.append(self.data.stack([dataset[int(i), 0][0] for i in part]))
-        for inputs in self._calibration:
-            yield self.data.input.normalise(inputs)
-
-
-def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, given: LabelledData | None = None) -> Judge:
-    """The model and the data of a finished run, those data that were `given` as an object.
-
-    Raises UserError if there is no such run, or its data are gone.
+    `scores` with intervals; `findings`: tables, confusion, mistakes; `mistakes`: the worst of them with their names.
+    `calibration`: what was kept in the run.
     """
-    folder = RunFolder(run)
-    model = model or load_model(run, allow)
-    settings = settings_of(folder.config(), tuple(allow))
-    if given is not None:
-        return Judge(model, given, settings)
-    if not isinstance(settings.data, dict):
+
+    split: str
+    samples: int
+    noun: str
+    scores: Sequence[Score]
+    findings: Findings
+    mistakes: Sequence[Mapping[str, Any]]
+    calibration: Calibration
+
+    def __getitem__(self, name: str) -> float:
+        return next(s.value for s in self.scores if s.name == name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (s.name for s in self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __str__(self) -> str:
+        width = max(len(s.name) for s in self.scores)
+        return "\n".join(f"{s.name:<{width}}  {s.value:.4f}  {s.interval}".rstrip() for s in self.scores)
+
+    def _repr_html_(self) -> str:
+        from tl_lightning.reports.html import table
+
+        rows = [(s.name, s.value, s.interval) for s in self.scores]
+        return table(("score", "value", "95 %"), rows, f"{self.split}: {self.samples} {self.noun}")
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON holds it."""
+        return {
+            "split": self.split,
+            "samples": self.samples,
+            "scores": {s.name: {"value": s.value, "low": s.low, "high": s.high} for s in self.scores},
+            "tables": dict(self.findings.tables),
+            "confusion": self.findings.confusion,
+            "mistakes": list(self.mistakes),
+            "calibration": asdict(self.calibration),
+        }
+
+
+def evaluate(
+    judge: Judge,
+    folder: RunFolder,
+    split: str = "val",
+    *,
+    group: str = "",
+    threshold: str = "",
+    out: Path | None = None,
+) -> Evaluation:
+    """Everything about a split's answers, written into `out` (the run's evaluation/) as JSON and Markdown.
+
+    The temperature is fitted on the validation samples and kept in the run, with the thresholds that reach an aim like
+    "precision:0.99" ("none" removes them); predictions obey both. `group`: a pattern in the samples' paths, or a column
+    of their table; each of its groups has one answer. Raises UserError for an empty split, for groups whose labels
+    differ, and for an aim that is out of reach.
+    """
+    task, samples = judge.data.task, judge.data.samples
+    outputs = judge.outputs(split)
+    grouped = _grouped(outputs, samples.groups(split, group)) if group else None
+    kept = _calibrated(judge, outputs if split == "val" else None, threshold, folder.calibration())
+    findings = _judged(task, outputs, kept)
+    scores = [*findings.scores, *(Score(name, value) for name, value in _trained_by(task, outputs).items())]
+    if grouped:
+        scores += [replace(s, name=f"group/{s.name}") for s in _judged(task, grouped, kept).scores]
+    named: dict[str, Score] = {}
+    for score in scores:  # the first of a name has an interval
+        named.setdefault(score.name, replace(score, name=f"{split}/{score.name}"))
+    found = Evaluation(split, len(outputs.names), samples.noun, tuple(named.values()), findings,
+                       _mistakes(task, outputs, findings, kept), kept)  # fmt: skip
+    folder.write_calibration(kept)
+    into = RunFolder(out or folder.evaluation)
+    into.write_json(into.path / f"{split}.json", found.facts())
+    title = f"{folder.path.name}: {found.samples} {samples.noun} of {split}"
+    into.write_text(
+        into.path / f"{split}.md", evaluation_page(title, found.scores, findings, found.mistakes, task.outputs)
+    )
+    return found
+
+
+def versus(a: Judge, b: Judge, split: str) -> Comparison:
+    """Whether B is better than A on a split that both have. Raises UserError where their samples or outputs differ."""
+    task = a.data.task
+    if differ := set(task.outputs) ^ set(b.data.task.outputs):
         raise UserError(
-            f"{run} was trained on data that were given as an object, which no file describes: evaluate it where it "
-            "was trained"
+            f"the runs cannot be compared: only one of them has {task.noun} {', '.join(sorted(differ)[:5])}"
         )
-    settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
-    data = made(settings, "data", model.backbone.input, made(settings, "task"))
-    return Judge(model, data, settings)
+    first, second = a.outputs(split), b.outputs(split)
+    if first.names != second.names:
+        raise UserError(
+            f"the runs cannot be compared on {split}, which holds other {a.data.samples.noun} in each: split them "
+            "alike by data.splits=A/splits.csv or data.split_seed"
+        )
+    return compare(*(task.right(o.values, o.targets).numpy() for o in (first, second)))
+
+
+def _calibrated(judge: Judge, validation: Outputs | None, threshold: str, before: Calibration) -> Calibration:
+    """The temperature, and the thresholds for an aim (those of `before` if none is said), of the validation samples."""
+    task = judge.data.task
+    if validation is None and not judge.data.samples.size("val"):
+        return before
+    validation = validation or judge.outputs("val")
+    few = len(validation.names) < _FEWEST
+    temperature = 1.0 if few else task.temperature(validation.values.numpy(), validation.targets.numpy())
+    if threshold in ("", "none"):
+        return Calibration(temperature, before.thresholds if not threshold else ())
+    predictions = task.predictions(validation.values / temperature).numpy()
+    chosen = task.thresholds(Aim.parsed(threshold), predictions, validation.targets.numpy())
+    log.info(f"threshold {', '.join(f'{n} {t:.4f}' for n, t in zip(task.outputs, chosen, strict=True))}")
+    return Calibration(temperature, tuple(chosen))
+
+
+def _judged(task: Task, outputs: Outputs, kept: Calibration) -> Findings:
+    predictions = task.predictions(outputs.values / kept.temperature).numpy()
+    return task.judge(predictions, outputs.targets.numpy(), kept)
+
+
+def _trained_by(task: Task, outputs: Outputs) -> dict[str, float]:
+    """The loss and the metrics that training reports, of the outputs as they are."""
+    metrics, overview = task.scores(), task.overview()
+    predictions, true = task.predictions(outputs.values), task.true(outputs.targets)
+    metrics.update(predictions, true)
+    if overview is not None:
+        overview.update(predictions, true)
+    found = task.reported(metrics.compute(), None if overview is None else overview.compute())
+    loss = float(task.evaluation_loss()(outputs.values, outputs.targets))
+    return {"loss": loss, **{name: float(value) for name, value in found.items()}}
+
+
+def _mistakes(task: Task, outputs: Outputs, findings: Findings, kept: Calibration) -> list[dict[str, Any]]:
+    """The worst ones, with what was answered."""
+    places = list(findings.mistakes[:_MISTAKES])
+    rows = task.rows(task.predictions(outputs.values[places] / kept.temperature).numpy())
+    return [{"sample": outputs.names[i], "true": outputs.labels[i], **row} for i, row in zip(places, rows, strict=True)]
+
+
+def _grouped(outputs: Outputs, groups: Sequence[str]) -> Outputs:
+    """One sample for each group: the mean of its outputs. Raises UserError where labels differ within one."""
+    first: dict[str, int] = {}
+    for i, group in enumerate(groups):
+        if outputs.labels[first.setdefault(group, i)] != outputs.labels[i]:
+            raise UserError(
+                f"group '{group}' holds different labels: {outputs.names[first[group]]} is "
+                f"{outputs.labels[first[group]]}, {outputs.names[i]} is {outputs.labels[i]}"
+            )
+    place = {group: k for k, group in enumerate(first)}
+    index, members = torch.tensor([place[g] for g in groups]), torch.zeros(len(first), 1)
+    members.index_add_(0, index, torch.ones(len(groups), 1))
+    sums = torch.zeros(len(first), outputs.values.shape[1]).index_add_(0, index, outputs.values)
+    picked = list(first.values())
+    return Outputs(list(first), [outputs.labels[i] for i in picked], sums / members, outputs.targets[picked])

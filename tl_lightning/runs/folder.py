@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import yaml
 from filelock import FileLock, Timeout
 
 from tl_lightning.errors import UserError
+from tl_lightning.evaluation.calibration import Calibration
 from tl_lightning.files import atomically
+from tl_lightning.runs.plain_yaml import interpolations, load_yaml, replaced, without_paths
 
 FORMAT = 1  # of config.yaml and model.json
 _RUN_DIR = "${run_dir}"  # what paths inside of the run begin with in config.yaml, so that the run can be moved
@@ -88,6 +90,16 @@ class RunFolder:
         return self.path / "overview.json"
 
     @property
+    def calibration_file(self) -> Path:
+        """The temperature of the outputs and the thresholds of the answers, once they have been chosen."""
+        return self.path / "calibration.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """What evaluations have found, by split."""
+        return self.path / "evaluation"
+
+    @property
     def advice_file(self) -> Path:
         """What an advised strategy rests on."""
         return self.path / "advice.json"
@@ -135,7 +147,7 @@ class RunFolder:
     def write_config(self, values: Mapping[str, Any]) -> None:
         """config.yaml, the paths inside of the run relative to wherever it lies."""
         self.path.mkdir(parents=True, exist_ok=True)
-        kept = {"format": FORMAT, **_replaced(values, str(values["run_dir"]), _RUN_DIR)}
+        kept = {"format": FORMAT, **replaced(values, str(values["run_dir"]), _RUN_DIR)}
         text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
         atomically(self.config_file, lambda draft: draft.write_text(text, encoding="utf-8"))
 
@@ -145,11 +157,11 @@ class RunFolder:
         Raises UserError if it is missing, of another format, refers to anything but the run's folder, or would admit
         packages.
         """
-        values = self._read(self.config_file, _load_yaml, yaml.YAMLError)
-        found: dict[str, Any] = _replaced(values, _RUN_DIR, here or str(self.path))
+        values = self._read(self.config_file, load_yaml, yaml.YAMLError)
+        found: dict[str, Any] = replaced(values, _RUN_DIR, here or str(self.path))
         if "allow" in found:
             raise UserError(f"{self.config_file}: allow: a file admits no packages; say allow=[...] yourself")
-        if left := next(_interpolations({**found, "data": _without_paths(found.get("data"))}), None):
+        if left := next(interpolations({**found, "data": without_paths(found.get("data"))}), None):
             raise UserError(f"{self.config_file}: {left} is not resolved: a run's values are plain")
         return {**found, "run_dir": str(self.path)}
 
@@ -167,6 +179,17 @@ class RunFolder:
             return {}
         return self._read(self.overview_file, json.loads, json.JSONDecodeError, versioned=False)
 
+    def calibration(self) -> Calibration:
+        """The contents of calibration.json; none of it changes nothing. Raises UserError if it is damaged."""
+        if not self.calibration_file.is_file():
+            return Calibration()
+        values = self._read(self.calibration_file, json.loads, json.JSONDecodeError)
+        return Calibration(values.get("temperature", 1.0), tuple(values.get("thresholds", ())))
+
+    def write_calibration(self, calibration: Calibration) -> None:
+        """calibration.json."""
+        self.write_json(self.calibration_file, {"format": FORMAT, **asdict(calibration)})
+
     def history(self) -> list[dict[str, str]]:
         """The rows of metrics.csv; none if there is no such file."""
         if not self.history_file.is_file():
@@ -177,6 +200,10 @@ class RunFolder:
     def write_json(self, path: Path, values: Mapping[str, Any]) -> None:
         """Readable JSON, never half written; a number that is not finite, which JSON does not have, as null."""
         text = json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+    def write_text(self, path: Path, text: str) -> None:
+        """A text, never half written."""
         atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
     def write_facts(self, values: Mapping[str, Any]) -> None:
@@ -202,49 +229,9 @@ class RunFolder:
         return values
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Of plain values without aliases, by which a small file could hold billions of them."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """A node. Raises yaml.YAMLError for an alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it refers to other parts of itself")
-        return super().compose_node(parent, index)
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _PlainLoader)  # a SafeLoader that takes less
-
-
 def _finite(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {k: _finite(v) for k, v in node.items()}
     if isinstance(node, (list, tuple)):
         return [_finite(v) for v in node]
     return None if isinstance(node, float) and not math.isfinite(node) else node
-
-
-def _replaced(node: Any, old: str, new: str) -> Any:
-    """Plain values in which texts that are `old`, or begin with it as a folder, begin with `new`."""
-    if isinstance(node, Mapping):
-        return {k: _replaced(v, old, new) for k, v in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_replaced(v, old, new) for v in node]
-    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
-        return new + node[len(old) :]
-    return node
-
-
-def _without_paths(data: Any) -> Any:
-    """Options of data but for those that name files, where anything is a name."""
-    return {k: v for k, v in data.items() if k not in ("root", "file", "splits")} if isinstance(data, Mapping) else data
-
-
-def _interpolations(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            yield from _interpolations(child)
-    elif isinstance(node, str) and "${" in node:
-        yield node

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,19 +12,19 @@ from torch import Tensor, nn
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
+from tl_lightning.tasks.class_names import class_names, refuse_classes
 from tl_lightning.tasks.class_weights import loss_weights
 from tl_lightning.tasks.task import Labels, Task, smoothing
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
+    from tl_lightning.evaluation.calibration import Calibration
+    from tl_lightning.evaluation.findings import Findings
+    from tl_lightning.evaluation.thresholds import Aim
     from tl_lightning.heads.solve import Solution
 
-log = logging.getLogger(__name__)
-
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _READ = 200  # classes, up to which each has figures of its own
-_POINT_ZERO = re.compile(r"-?\d+\.0+")
 
 
 def classification(labels: Labels, *, label_smoothing: float | None = None) -> tuple[Task, list[str]]:
@@ -35,30 +32,7 @@ def classification(labels: Labels, *, label_smoothing: float | None = None) -> t
 
     Raises UserError for measurements, and for labels of which nearly every one is another.
     """
-    cells = list(labels.cells)
-    if labels.names:
-        return Classification(label_smoothing=label_smoothing), cells
-    cells = [cell.strip() for cell in cells]
-    if all(NUMBER.fullmatch(cell) for cell in cells if cell):
-        if strange := [cell for cell in cells if cell and not float(cell).is_integer()]:
-            raise UserError(f"{labels.where} holds numbers there, like {strange[0]}, and no names of classes")
-        cells = [re.sub(r"\.0*$", "", cell) for cell in cells]
-    cells = _one_form(cells)
-    different = len(set(cells))
-    if different > max(50, len(cells) // 2):
-        raise UserError(f"{labels.where} has {different} different ones in {len(cells)} rows, too many to be classes")
-    return Classification(label_smoothing=label_smoothing), cells
-
-
-def _one_form(cells: list[str]) -> list[str]:
-    """The names in Unicode's composed form, and a name like 1.0 as 1 where both stand for one class."""
-    cells = [unicodedata.normalize("NFC", cell) for cell in cells]
-    known = set(cells)
-    twins = {name: name.partition(".")[0] for name in known if _POINT_ZERO.fullmatch(name)}
-    if same := {name: whole for name, whole in twins.items() if whole in known}:
-        shown = ", ".join(f"{name} and {whole}" for name, whole in list(same.items())[:3])
-        log.warning(f"classes that are one number in two forms are one class: {shown}")
-    return [same.get(cell, cell) for cell in cells]
+    return Classification(label_smoothing=label_smoothing), class_names(labels)
 
 
 @dataclass(frozen=True)
@@ -141,9 +115,27 @@ class Classification(Task):
         """Probabilities (N, C) of logits (N, C)."""
         return outputs.softmax(1)
 
-    def answers(self, predictions: np.ndarray) -> list[str]:
-        """The likeliest class of each row of (N, C)."""
-        return [self.outputs[i] for i in predictions.argmax(1)]
+    def answers(self, predictions: np.ndarray, thresholds: Sequence[float] = ()) -> list[str]:
+        """The likeliest class of each row of (N, C); nothing ("") where it is below its threshold (C,)."""
+        least = np.asarray(thresholds or [0.0] * len(self.outputs))
+        best = predictions.argmax(1)
+        sure = predictions[range(len(best)), best] >= least[best]
+        return [self.outputs[i] if enough else "" for i, enough in zip(best, sure, strict=True)]
+
+    def rows(self, predictions: np.ndarray, thresholds: Sequence[float] = (), top: int = 1) -> list[dict[str, Any]]:
+        """The class of each row of (N, C), its probability, how far the second is, and the `top` classes after it."""
+        order = np.argsort(-predictions, axis=1, kind="stable")
+        found = []
+        for row, places, answer in zip(predictions, order, self.answers(predictions, thresholds), strict=True):
+            said = {
+                "class": answer,
+                "probability": float(row[places[0]]),
+                "margin": float(row[places[0]] - row[places[1]]),
+            }
+            for k, place in enumerate(places[1:top], 2):
+                said |= {f"class_{k}": self.outputs[place], f"probability_{k}": float(row[place])}
+            found.append(said)
+        return found
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,): whether the largest of the logits (N, C) is the target's (N,)."""
@@ -208,18 +200,31 @@ class Classification(Task):
 
         return MulticlassConfusionMatrix(len(self.outputs))
 
+    def temperature(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """By which logits (N, C) are divided to be likeliest for targets (N,)."""
+        from tl_lightning.evaluation import calibration
+
+        return calibration.temperature(lambda t: calibration.cross_entropy(outputs / t, targets))
+
+    def thresholds(self, aim: Aim, predictions: np.ndarray, targets: np.ndarray) -> list[float]:
+        """(C,): from which probability on each class is the answer, from predictions (N, C) and targets (N,).
+
+        Raises UserError for a class that reaches the aim nowhere.
+        """
+        from tl_lightning.evaluation.thresholds import choose
+
+        classes = np.arange(len(self.outputs))
+        answered = predictions.argmax(1)[:, None] == classes
+        return choose(aim, predictions, answered, targets[:, None] == classes, self.outputs)
+
+    def judge(self, predictions: np.ndarray, targets: np.ndarray, kept: Calibration) -> Findings:
+        """How right probabilities (N, C) are for targets (N,)."""
+        from tl_lightning.evaluation import single_label
+
+        return single_label.judge(predictions, targets, self.outputs, kept.thresholds)
+
     def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
         """All but the recall of classes of which there is no sample, by the confusion matrix (C, C)."""
         counts = [1] * len(self.outputs) if overview is None else overview.sum(1).tolist()
         present = dict(zip(self.outputs, counts, strict=True))
         return {k: v for k, v in scores.items() if present.get(k.partition("/recall/")[2], 1)}
-
-
-def refuse_classes(where: str, noun: str, train: Mapping[str, int]) -> None:
-    """Raise UserError for less than two classes, or one without a sample to train on."""
-    if not train:
-        raise UserError(f"{where} holds no labelled {noun}")
-    if len(train) < 2:
-        raise UserError(f"{where} holds one class only, '{next(iter(train))}': a classifier needs two or more")
-    if empty := [name for name, count in train.items() if count == 0]:
-        raise UserError(f"class '{empty[0]}' has no usable {noun} to train on: add some, or remove it")

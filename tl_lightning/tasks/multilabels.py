@@ -15,17 +15,21 @@ from torch.nn import functional as F
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
-from tl_lightning.tasks.classes import refuse_classes
+from tl_lightning.tasks.class_names import refuse_classes
 from tl_lightning.tasks.task import BETWEEN, Labels, Task, smoothing
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
+    from tl_lightning.evaluation.calibration import Calibration
+    from tl_lightning.evaluation.findings import Findings
+    from tl_lightning.evaluation.thresholds import Aim
     from tl_lightning.heads.solve import Solution
 
 log = logging.getLogger(__name__)
 
 _YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no"))
+_HALF = 0.5
 _OFTEN = 10  # samples of the same set of classes, from which on they are drawn by themselves
 
 
@@ -140,13 +144,43 @@ class Multilabel(Task):
         """Targets (N, C) as whole numbers."""
         return targets.int()
 
-    def answers(self, predictions: np.ndarray) -> list[list[str]]:
-        """The classes above one half of each row of (N, C)."""
-        return [[self.outputs[i] for i in np.flatnonzero(row > 0.5)] for row in predictions]
+    def answers(self, predictions: np.ndarray, thresholds: Sequence[float] = ()) -> list[list[str]]:
+        """The classes of each row of (N, C) that are above one half, or reach their threshold (C,)."""
+        said = predictions >= np.asarray(thresholds) if thresholds else predictions > _HALF
+        return [[self.outputs[i] for i in np.flatnonzero(row)] for row in said]
+
+    def rows(self, predictions: np.ndarray, thresholds: Sequence[float] = (), top: int = 1) -> list[dict[str, Any]]:
+        """The classes of each row of (N, C), and the probability of every one."""
+        answers = self.answers(predictions, thresholds)
+        return [
+            {"classes": self.separator.join(answer), **dict(zip(self.outputs, row.tolist(), strict=True))}
+            for answer, row in zip(answers, predictions, strict=True)
+        ]
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,): whether all classes of a sample are right, from logits and targets (N, C)."""
         return ((outputs > 0) == targets.bool()).all(1).float()
+
+    def temperature(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """By which logits (N, C) are divided to be likeliest for targets (N, C)."""
+        from tl_lightning.evaluation import calibration
+
+        return calibration.temperature(lambda t: calibration.binary_cross_entropy(outputs / t, targets))
+
+    def thresholds(self, aim: Aim, predictions: np.ndarray, targets: np.ndarray) -> list[float]:
+        """(C,): from which probability on each class is named, from predictions and targets (N, C).
+
+        Raises UserError for a class that reaches the aim nowhere.
+        """
+        from tl_lightning.evaluation.thresholds import choose
+
+        return choose(aim, predictions, np.ones(predictions.shape, bool), targets, self.outputs)
+
+    def judge(self, predictions: np.ndarray, targets: np.ndarray, kept: Calibration) -> Findings:
+        """How right probabilities (N, C) are for targets (N, C)."""
+        from tl_lightning.evaluation import multi_label
+
+        return multi_label.judge(predictions, targets, self.outputs, kept.thresholds)
 
     def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
         """A logistic regression on features (N, D) for each class."""

@@ -17,6 +17,9 @@ from tl_lightning.targets import name_of
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
+    from tl_lightning.evaluation.calibration import Calibration
+    from tl_lightning.evaluation.findings import Findings
+    from tl_lightning.evaluation.thresholds import Aim
     from tl_lightning.heads.solve import Solution
 
 
@@ -135,8 +138,15 @@ class Task:
         """Targets (N,) or (N, C) as metrics want them."""
         return targets
 
-    def answers(self, predictions: np.ndarray) -> list[Any]:
-        """What predictions (N, C) say, for people: a class, a list of classes, a value."""
+    def answers(self, predictions: np.ndarray, thresholds: Sequence[float] = ()) -> list[Any]:
+        """What predictions (N, C) say, for people: a class, a list of classes, a value.
+
+        `thresholds` (C,), if there are any: the probabilities from which on a class is answered.
+        """
+        raise NotImplementedError
+
+    def rows(self, predictions: np.ndarray, thresholds: Sequence[float] = (), top: int = 1) -> list[dict[str, Any]]:
+        """Predictions (N, C) as rows of a table: the answer and the numbers behind it; `top`: how many classes."""
         raise NotImplementedError
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -169,6 +179,18 @@ class Task:
     def overview(self) -> Metric | None:
         """A metric of which `picture` is drawn, taking what `scores` take; None for nothing."""
         return None
+
+    def temperature(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """By which outputs (N, C) are divided so that predictions mean what they say; 1 where they are no logits."""
+        return 1.0
+
+    def thresholds(self, aim: Aim, predictions: np.ndarray, targets: np.ndarray) -> list[float]:
+        """(C,): from which probability on each class is answered. Raises UserError where there are no probabilities."""
+        raise UserError("threshold=... is for classes: leave it out")
+
+    def judge(self, predictions: np.ndarray, targets: np.ndarray, kept: Calibration) -> Findings:
+        """How right predictions (N, C), made with what was `kept`, are for targets (N,) or (N, C)."""
+        raise NotImplementedError
 
     def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
         """Those of the scores (scalars) that say something, given what `overview` has found."""

@@ -18,6 +18,8 @@ from tl_lightning.tasks.task import BETWEEN, Labels, Task
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
+    from tl_lightning.evaluation.calibration import Calibration
+    from tl_lightning.evaluation.findings import Findings
     from tl_lightning.heads.solve import Solution
 
 
@@ -116,13 +118,23 @@ class Regression(Task):
         mean, deviation = (outputs.new_tensor(v) for v in (self.mean, self.deviation))
         return outputs * deviation + mean
 
-    def answers(self, predictions: np.ndarray) -> list[Any]:
+    def answers(self, predictions: np.ndarray, thresholds: Sequence[float] = ()) -> list[Any]:
         """The value of each row of (N, K), or a list of values."""
         return [float(row[0]) if len(row) == 1 else [float(v) for v in row] for row in predictions]
+
+    def rows(self, predictions: np.ndarray, thresholds: Sequence[float] = (), top: int = 1) -> list[dict[str, Any]]:
+        """The values of each row of (N, K) by name."""
+        return [dict(zip(self.outputs, row.tolist(), strict=True)) for row in predictions]
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,): the squared error of outputs (N, K) in units of the deviation, negative."""
         return -(outputs - self.standardised(targets)).square().mean(1)
+
+    def judge(self, predictions: np.ndarray, targets: np.ndarray, kept: Calibration) -> Findings:
+        """How near values (N, K) are to targets (N, K)."""
+        from tl_lightning.evaluation.regression import judge
+
+        return judge(predictions, targets, self.outputs)
 
     def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
         """Ridge regression on features (N, D)."""

@@ -35,11 +35,21 @@ class TextTable(Samples):
     """
 
     texts: dict[str, Text] = field(default_factory=dict)
+    table: table.Table | None = None
     noun = "texts"
 
     def sample(self, item: Item) -> Text:
         """Text or pair."""
         return self.texts[item.path]
+
+    def groups(self, split: str, pattern: str) -> list[str]:
+        """The group of each usable text of a split: what stands in a column of the table.
+
+        Raises UserError for a column that there is not.
+        """
+        assert self.table is not None
+        cells = self.table.column(pattern, "group")
+        return [cells[int(_row(item)) - 1] for item in self.used(split)]
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ def read(
     items = division.limited(items, made)
     copies.report(items, same, "texts", lambda i: f"in row {_row(i)}", " (case and spaces aside)")
     used = [i.label for i in items if not i.skipped]
-    found = TextTable(path, tuple(items), made.naming(used), by_path)
+    found = TextTable(path, tuple(items), made.naming(used), by_path, whole)
     found.refuse_unusable(rows.labels.where)
     return found
 

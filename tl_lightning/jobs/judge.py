@@ -1,0 +1,104 @@
+"""A finished run's network on its own data, with its own weights or others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tl_lightning.backbones.norms import recalibrate
+from tl_lightning.batch import Batch, Inputs
+from tl_lightning.build import made
+from tl_lightning.config.settings import Settings, settings_of
+from tl_lightning.data.datamodule import LabelledData
+from tl_lightning.errors import UserError
+from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.model import Model, load_model, load_state
+
+_CALIBRATION = 512  # training samples that statistics are taken from anew, each of thousands of pixels
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of N samples: `values` (N, C), beside their names, labels, and `targets` (N,) or (N, C)."""
+
+    names: list[str]
+    labels: list[str]
+    values: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A finished run's model and data."""
+
+    model: Model
+    data: LabelledData
+    settings: Settings
+    _calibration: list[Inputs] = field(default_factory=list, repr=False)  # loaded once, used for every set of weights
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor], anew: bool) -> None:
+        """Put weights in; `anew`: BatchNorm's statistics are taken from training samples."""
+        load_state(state, self.model.backbone.net, self.model.head)
+        if anew:
+            recalibrate(self.model.network, self._training_inputs())
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """How right the answers for the validation samples are, on average: the higher the better."""
+        right = [self.data.task.right(outputs, batch.targets) for outputs, batch in self._answered("val")]
+        return float(torch.cat(right).mean())
+
+    @torch.no_grad()
+    def outputs(self, split: str) -> Outputs:
+        """What the network says of a split's samples, in their order. Raises UserError if the split is empty."""
+        samples = self.data.samples
+        if not samples.size(split):
+            raise UserError(f"there are no {split} {samples.noun} to evaluate on")
+        found = torch.zeros(samples.size(split), len(self.data.task.outputs))
+        for outputs, batch in self._answered(split):
+            found[batch.index] = outputs.float()
+        items = samples.used(split)
+        return Outputs(
+            [i.path for i in items], [i.label for i in items], found, torch.from_numpy(samples.targets(split))
+        )
+
+    def _answered(self, split: str) -> Iterator[tuple[Tensor, Batch]]:
+        """Outputs (N, C) and the batch that they are for."""
+        for batch in self.data.eval_dataloader(split):
+            yield self.model.network(self.data.input.normalise(batch.inputs)), batch
+
+    def _training_inputs(self) -> Iterator[Inputs]:
+        """Normalised training samples, up to 512 of them, in batches."""
+        if not self._calibration:
+            dataset = self.data.dataset("train", self.data.eval_transform)
+            picked = np.random.default_rng(0).permutation(len(dataset))[:_CALIBRATION]
+            for part in np.array_split(picked, max(1, len(picked) // 64)):
+                self._calibration.append(self.data.stack([dataset[int(i), 0][0] for i in part]))
+        for inputs in self._calibration:
+            yield self.data.input.normalise(inputs)
+
+
+def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, given: LabelledData | None = None) -> Judge:
+    """The model and the data of a finished run, those data that were `given` as an object.
+
+    Raises UserError if there is no such run, or its data are gone.
+    """
+    folder = RunFolder(run)
+    model = model or load_model(run, allow)
+    settings = settings_of(folder.config(), tuple(allow))
+    if given is not None:
+        return Judge(model, given, settings)
+    if not isinstance(settings.data, dict):
+        raise UserError(
+            f"{run} was trained on data that were given as an object, which no file describes: evaluate it where it "
+            "was trained"
+        )
+    settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
+    data = made(settings, "data", model.backbone.input, made(settings, "task"))
+    return Judge(model, data, settings)
