@@ -26,8 +26,9 @@ LAYERS = {
     "conflicts": 9,
     "build": 10,
     "jobs": 11,
-    "run": 12, "cli": 12,
-    "api": 13, "__main__": 13,
+    "run": 12,
+    "cli": 13,
+    "api": 14, "__main__": 14,
 }  # fmt: skip
 # A pattern, and the rooms (files or folders) whose knowledge it is.
 KNOWLEDGE = {

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import write_image
+from tl_lightning.build import build
 from tl_lightning.data import splits
 from tl_lightning.data.images import doctor
 from tl_lightning.data.images import image_folder as folders
@@ -266,3 +267,19 @@ def test_class_with_unreadable_images_only(tmp_path):
 def test_bad_options(options, tmp_path):
     with pytest.raises(UserError, match=r"data\."):
         read(fill(tmp_path, {"a": 3, "b": 3}), **options)
+
+
+def test_large_images_before_a_network_that_sees_few_pixels_are_said(configure, tmp_path):
+    """Three times as many on the shorter side, and more; and nothing where the network sees what there is."""
+    for folder, side in (("large", 97), ("small", 95)):
+        for k, name in enumerate(("a", "b")):
+            for i in range(4):
+                write_image(tmp_path / folder / name / f"{i}.png", 80 + 60 * k, i, (side, side + 40))
+        words = (
+            "backbone.weights=formula",
+            "backbone.image_size=32",
+            f"data.root={tmp_path / folder}",
+            "data.batch_size=2",
+        )
+        said = build(configure("backbone=mobilenet_v2", *words, run=folder)).data.remark()
+        assert said == "" if folder == "small" else "are some 97 pixels" in said and "image_size=64" in said

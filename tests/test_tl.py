@@ -47,8 +47,9 @@ def test_predict_and_evaluate(photos, tmp_path, capsys):
     run = library.train(photos, run_dir=tmp_path / "run", **words)
     capsys.readouterr()
     act("predict", [f"run={run.path}", f"source={photos}/dark"])
-    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [(len(line), line[1], 0.5 <= float(line[2]) <= 1) for line in lines] == [(3, "dark", True)] * 12
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert [(line.split("\t")[1], 0.5 <= float(line.split("\t")[2]) <= 1) for line in lines] == [("dark", True)] * 12
+    assert last.startswith(f"{run.path}/predictions.csv: 12 rows")
     act("evaluate", [f"run={run.path}"])
     scores = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.startswith("val/"))
     assert float(scores["val/accuracy"]) == pytest.approx(run.metrics["val/accuracy"], abs=1e-4)

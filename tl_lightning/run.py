@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tl_lightning.errors import UserError
 from tl_lightning.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tl_lightning.jobs.evaluate import Evaluation
     from tl_lightning.jobs.judge import Judge
     from tl_lightning.jobs.predict import Predictions
+    from tl_lightning.jobs.prediction_file import Written
     from tl_lightning.runs.model import Model
 
 
@@ -69,21 +72,50 @@ class Run:
         """
         from tl_lightning.jobs.predict import predict
 
-        return predict(self.model, source)
+        return predict(replace(self.model, calibration=self.folder.calibration()), source)
+
+    def write_predictions(
+        self, source: Any, out: str | Path = "", *, top: int = 1, text: str | None = None, engine: str = "auto"
+    ) -> Written:
+        """A file with a row for every source, also for those that cannot be read: .csv, .jsonl or .parquet.
+
+        `out`: predictions.csv of the run if it is not said. `source`: as for predict, a pattern ("new/*.jpg"), a .txt
+        of paths, or of texts a file, whose column `text` holds them. `top`: classes in a row. A call that was killed
+        goes on where it was. Raises UserError for what is not there or is of another kind, and where nothing can be
+        read.
+        """
+        from tl_lightning.jobs.prediction_file import write_predictions
+
+        where = Path(out).expanduser() if out else self.folder.predictions
+        model = replace(self.model, calibration=self.folder.calibration())
+        return write_predictions(model, self.folder.weights_file, source, where, top=top, column=text, engine=engine)
 
     def evaluate(
-        self, split: str = "val", *, group: str = "", threshold: str = "", out: str | Path | None = None
+        self,
+        split: str = "val",
+        *,
+        data: str | Path = "",
+        group: str = "",
+        threshold: str = "",
+        out: str | Path = "",
     ) -> Evaluation:
         """Every score of a split with its interval, each class, and the worst mistakes; a mapping of scores.
 
-        Also written into the run's evaluation/, or `out`. `group`: a pattern in paths, or a column of a table; each
-        group has one answer. `threshold`: "precision:0.99", "recall:0.9", "f1" or "none", kept in the run and obeyed
-        by predictions. Raises UserError if the samples are gone or were given as objects, or an aim is out of reach.
+        Also written into the run's evaluation/, or `out`. `data`: another folder of class folders, or another table, in
+        place of a split. `group`: a pattern in paths, or a column of a table; each group has one answer. `threshold`:
+        "precision:0.99", "recall:0.9", "f1" or "none", chosen on the validation samples, kept in the run and obeyed by
+        predictions. Raises UserError if the samples are gone or were given as objects, for labels that the run does
+        not know, and if an aim is out of reach.
         """
-        from tl_lightning.jobs.evaluate import evaluate
+        from tl_lightning.jobs.evaluate import evaluate, evaluate_elsewhere
 
-        where = None if out is None else Path(out).expanduser()
-        return evaluate(self._judge(), self.folder, split, group=group, threshold=threshold, out=where)
+        where = Path(out).expanduser() if out else None
+        if not data:
+            return evaluate(self._judge(), self.folder, split, group=group, threshold=threshold, out=where)
+        if threshold:
+            raise UserError("a threshold is chosen on the run's own validation samples: name no other data beside it")
+        elsewhere = Path(data).expanduser()
+        return evaluate_elsewhere(self.model, self.folder, elsewhere, group=group, out=where, allow=self._allow)
 
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""

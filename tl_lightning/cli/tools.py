@@ -59,21 +59,35 @@ def rank(argv: Sequence[str]) -> None:
 
 
 def predict(argv: Sequence[str]) -> None:
-    """A line for each source: its name, the answer, and the probability of it."""
-    with _tool(argv):
-        own, left = _own(argv, {"run": "", "source": ""})
-        _refuse_left(left, own)
-        from tl_lightning.jobs.predict import predict as job
-        from tl_lightning.runs.model import load_model
+    """A file with a row for each source; the first of them as lines: name, answer, and the number behind it.
 
-        for name, answer, numbers in job(load_model(own["run"]), own["source"]):
-            print(f"{printable(name)}\t{printable(str(answer))}\t{max(numbers):.4f}")
+    Raises UserError, shown as one line, for words that cannot be meant.
+    """
+    with _tool(argv):
+        known = {"run": "", "source": "", "out": NONE, "top": "1", "text": NONE, "engine": "auto"}
+        own, left = _own(argv, known)
+        _refuse_left(left, own)
+        from tl_lightning.run import load
+
+        run = load(_folder("run", own["run"]))
+        if not own["top"].isdigit():
+            raise UserError(f"top={own['top']}: say how many classes a row shall name, such as 3")
+        said = {key: own[key] for key in ("out", "text") if own[key] != NONE}
+        path = Path(own["source"]).expanduser()
+        written = run.write_predictions(
+            path if path.exists() else own["source"], top=int(own["top"]), engine=own["engine"], **said
+        )
+        print(printable(str(written), lines=True))
 
 
 def evaluate(argv: Sequence[str]) -> None:
-    """A line for each score; of two runs, a line more that says which is better."""
+    """A line for each score; of two runs, a line more that says which is better.
+
+    Raises UserError, shown as one line, for more than two.
+    """
     with _tool(argv):
-        own, left = _own(argv, {"run": "", "split": "val", "group": NONE, "threshold": NONE, "out": NONE})
+        optional = dict.fromkeys(("data.root", "data.file", "group", "threshold", "out"), NONE)
+        own, left = _own(argv, {"run": "", "split": "val", **optional})
         _refuse_left(left, own)
         from tl_lightning.jobs.fit import quiet
         from tl_lightning.run import load
@@ -82,12 +96,14 @@ def evaluate(argv: Sequence[str]) -> None:
         names = own["run"].strip("[]").split(",")
         if len(names) > 2:
             raise UserError(f"run={own['run']}: name one run, or two that are compared")
-        said = {key: value for key, value in own.items() if key not in ("run", "split") and value != NONE}
+        said = {key: own[key] for key in ("group", "threshold", "out") if own[key] != NONE}
+        if elsewhere := [own[key] for key in ("data.root", "data.file") if own[key] != NONE]:
+            said["data"] = elsewhere[0]
         runs = [load(_folder("run", name)) for name in names]
         for run in runs:
             found = run.evaluate(own["split"], **said)
             print(printable(f"{run.path}: {found.samples} {found.noun}\n{found}", lines=True))
-        if len(runs) == 2:
+        if len(runs) == 2 and not elsewhere:
             print(f"{runs[0].compare(runs[1], own['split'])} (A is {names[0]}, B is {names[1]})")
 
 

@@ -76,6 +76,10 @@ class LabelledData(L.LightningDataModule):
         used = self.samples.used(split)
         return [used[i].path for i in index]
 
+    def remark(self) -> str:
+        """What people should know of how the network is given the samples; empty if nothing is odd."""
+        return ""
+
     @property
     def has_test(self) -> bool:
         """Whether there is a test split."""

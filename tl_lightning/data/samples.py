@@ -73,9 +73,11 @@ class Samples:
             raise UserError(f"group={pattern} is no regular expression: {error}") from error
         found = []
         for item in self.used(split):
-            if not (match := expression.search(item.path)):
+            match = expression.search(item.path)
+            group = match and match.group(1 if expression.groups else 0)
+            if group is None:
                 raise UserError(f"group={pattern} finds nothing in {item.path}: every path must name its group")
-            found.append(match.group(1 if expression.groups else 0))
+            found.append(group)
         return found
 
     def refuse_unusable(self, where: str) -> None:

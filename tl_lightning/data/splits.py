@@ -17,6 +17,7 @@ from tl_lightning import checks
 from tl_lightning.data.samples import Item
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
+from tl_lightning.printable import guarded, unguarded
 from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ _NAMES = {
 }
 _PLAIN = frozenset(("set", "data", "dataset", "images", "imgs", "split", "folder"))  # beside a split's name: train_set
 _COLUMNS = ("path", "split", "class", "skipped")
-_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")  # how a cell begins that spreadsheets take for a formula
 
 
 @dataclass(frozen=True)
@@ -130,17 +130,9 @@ def write(items: Sequence[Item], path: Path) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
-    writer.writerows(map(_guarded, (i.path, i.split, i.label, i.skipped)) for i in items)
+    writer.writerows(map(guarded, (i.path, i.split, i.label, i.skipped)) for i in items)
     whole = text.getvalue().encode("utf-8", "surrogateescape")
     atomically(path, lambda draft: draft.write_bytes(whole))
-
-
-def _guarded(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_COMPUTED) else cell
-
-
-def _plain(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_COMPUTED) else cell
 
 
 def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") -> list[Item]:
@@ -149,7 +141,7 @@ def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") ->
     So it does for samples that are gone, that lie elsewhere, or that are named twice. `among`: the option that says
     where they should be.
     """
-    items = [Item(*(_plain(cell) for cell in row)) for row in _rows(path)]
+    items = [Item(*(unguarded(cell) for cell in row)) for row in _rows(path)]
     if skipped := [i for i in items if i.skipped]:
         log.warning(f"{path} leaves out {len(skipped)} samples, the first {skipped[0].path} ({skipped[0].skipped})")
     if strange := {i.split for i in items if not i.skipped} - set(SPLITS):

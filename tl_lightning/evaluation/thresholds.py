@@ -50,17 +50,18 @@ def choose(
 def _choose_one(aim: Aim, probability: np.ndarray, answered: np.ndarray, true: np.ndarray, name: str) -> float:
     if not true.any():
         raise UserError(f"threshold={aim.name}: the validation samples hold none of class '{name}': leave it out")
+    if not answered.any():
+        raise UserError(f"threshold={aim.name}: class '{name}' is never the answer for a validation sample")
     order = np.argsort(-probability[answered], kind="stable")
     sure, hits = probability[answered][order], np.cumsum(true[answered][order])
-    ends = (
-        np.append(np.flatnonzero(np.diff(sure)), len(sure) - 1) if len(sure) else np.zeros(0, int)
-    )  # ties stay together
-    precision, recall = hits[ends] / (ends + 1), hits[ends] / true.sum()
+    last = np.append(np.flatnonzero(np.diff(sure)), len(sure) - 1)  # of those with one probability
+    precision, recall = hits[last] / (last + 1), hits[last] / true.sum()
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     measured = {"precision": precision, "recall": recall, "f1": f1}[aim.name]
-    reached = np.flatnonzero(measured >= (measured.max() if aim.name == "f1" else aim.least)) if len(ends) else ends
+    reached = np.flatnonzero(measured >= (measured.max() if aim.name == "f1" else aim.least))
     if not len(reached):
-        best = f"the best is {measured.max():.4f}" if len(ends) else "it is never the answer"
-        raise UserError(f"threshold={aim.name}:{aim.least:g} cannot be reached for class '{name}': {best}")
+        raise UserError(
+            f"threshold={aim.name}:{aim.least:g} cannot be reached for class '{name}': the best is {measured.max():.4f}"
+        )
     place = reached[-1] if aim.name == "precision" else reached[0]
-    return float(sure[ends[place]])
+    return float(sure[last[place]])

@@ -35,6 +35,8 @@ def introduce(settings: Settings, setup: Setup) -> None:
         weights += " (drawn images; where ImageNet weights may be had, they know photographs better)"
     log.info(f"backbone  {name}, {weights}, {backbone.input}")
     log.info(f"strategy  {setup.strategy}")
+    if remark := setup.data.remark():
+        log.info(f"pixels    {remark}")
     waiting, number = os.environ.get("OMP_WAIT_POLICY", "their own").lower(), torch.get_num_threads()
     threads = f"{number} thread" if number == 1 else f"{number} threads"
     log.info(f"machine   {setup.trainer.strategy.root_device}, {threads} ({waiting} waiting)")

@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 
+from tl_lightning.data.samples import Samples
+from tl_lightning.data.splits import SPLITS
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.calibration import Calibration
 from tl_lightning.evaluation.comparison import Comparison, compare
 from tl_lightning.evaluation.findings import Findings, Score
 from tl_lightning.evaluation.thresholds import Aim
-from tl_lightning.jobs.judge import Judge, Outputs
+from tl_lightning.jobs.judge import Judge, Outputs, judged_elsewhere
 from tl_lightning.reports.evaluation_page import evaluation_page
 from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.model import Model
 from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -83,33 +86,48 @@ def evaluate(
     threshold: str = "",
     out: Path | None = None,
 ) -> Evaluation:
-    """Everything about a split's answers, written into `out` (the run's evaluation/) as JSON and Markdown.
+    """Everything about the answers for a split, written into `out` (the run's evaluation/) as JSON and Markdown.
 
     The temperature is fitted on the validation samples and kept in the run, with the thresholds that reach an aim like
     "precision:0.99" ("none" removes them); predictions obey both. `group`: a pattern in the samples' paths, or a column
     of their table; each of its groups has one answer. Raises UserError for an empty split, for groups whose labels
     differ, and for an aim that is out of reach.
     """
-    task, samples = judge.data.task, judge.data.samples
     outputs = judge.outputs(split)
-    grouped = _grouped(outputs, samples.groups(split, group)) if group else None
-    kept = _calibrated(judge, outputs if split == "val" else None, threshold, folder.calibration())
+    folder.write_calibration(_calibrated(judge, outputs if split == "val" else None, threshold, folder.calibration()))
+    return _written(folder, split, judge.data.samples, judge.data.task, outputs, group, out)
+
+
+def evaluate_elsewhere(
+    model: Model, folder: RunFolder, where: Path, *, group: str = "", out: Path | None = None, allow: Sequence[str] = ()
+) -> Evaluation:
+    """The same for another folder or table of labelled samples; it is called by its name.
+
+    Raises UserError for labels that the run does not know.
+    """
+    samples, outputs = judged_elsewhere(folder.path, where, model, allow)
+    name = f"{where.resolve().parent.name}-{where.stem}" if where.stem in SPLITS else where.stem
+    return _written(folder, name, samples, model.task, outputs, group, out)
+
+
+def _written(
+    folder: RunFolder, name: str, samples: Samples, task: Task, outputs: Outputs, group: str, out: Path | None
+) -> Evaluation:
+    kept, split = folder.calibration(), name if samples.size(name) else "test"
     findings = _judged(task, outputs, kept)
-    scores = [*findings.scores, *(Score(name, value) for name, value in _trained_by(task, outputs).items())]
-    if grouped:
-        scores += [replace(s, name=f"group/{s.name}") for s in _judged(task, grouped, kept).scores]
+    scores = [*findings.scores, *(Score(key, value) for key, value in _trained_by(task, outputs).items())]
+    if group:
+        grouped = _judged(task, _grouped(outputs, samples.groups(split, group)), kept)
+        scores += [replace(s, name=f"group/{s.name}") for s in grouped.scores]
     named: dict[str, Score] = {}
     for score in scores:  # the first of a name has an interval
-        named.setdefault(score.name, replace(score, name=f"{split}/{score.name}"))
-    found = Evaluation(split, len(outputs.names), samples.noun, tuple(named.values()), findings,
-                       _mistakes(task, outputs, findings, kept), kept)  # fmt: skip
-    folder.write_calibration(kept)
+        named.setdefault(score.name, replace(score, name=f"{name}/{score.name}"))
+    mistakes = _mistakes(task, outputs, findings, kept)
+    found = Evaluation(name, len(outputs.names), samples.noun, tuple(named.values()), findings, mistakes, kept)
     into = RunFolder(out or folder.evaluation)
-    into.write_json(into.path / f"{split}.json", found.facts())
-    title = f"{folder.path.name}: {found.samples} {samples.noun} of {split}"
-    into.write_text(
-        into.path / f"{split}.md", evaluation_page(title, found.scores, findings, found.mistakes, task.outputs)
-    )
+    into.write_json(into.path / f"{name}.json", found.facts())
+    title = f"{folder.path.name}: {found.samples} {samples.noun} of {name}"
+    into.write_text(into.path / f"{name}.md", evaluation_page(title, found.scores, findings, mistakes, task.outputs))
     return found
 
 

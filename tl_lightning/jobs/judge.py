@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,13 @@ from tl_lightning.batch import Batch, Inputs
 from tl_lightning.build import made
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data.datamodule import LabelledData
+from tl_lightning.data.samples import Samples
 from tl_lightning.errors import UserError
+from tl_lightning.jobs.predict import outputs_of, reader_of
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import Model, load_model, load_state
+
+log = logging.getLogger(__name__)
 
 _CALIBRATION = 512  # training samples that statistics are taken from anew, each of thousands of pixels
 
@@ -30,6 +35,12 @@ class Outputs:
     labels: list[str]
     values: Tensor
     targets: Tensor
+
+    @classmethod
+    def of(cls, samples: Samples, split: str, values: Tensor) -> Outputs:
+        """Outputs (N, C) for the usable samples of a split, in their order."""
+        items = samples.used(split)
+        return cls([i.path for i in items], [i.label for i in items], values, torch.from_numpy(samples.targets(split)))
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,7 @@ class Judge:
         found = torch.zeros(samples.size(split), len(self.data.task.outputs))
         for outputs, batch in self._answered(split):
             found[batch.index] = outputs.float()
-        items = samples.used(split)
-        return Outputs(
-            [i.path for i in items], [i.label for i in items], found, torch.from_numpy(samples.targets(split))
-        )
+        return Outputs.of(samples, split, found)
 
     def _answered(self, split: str) -> Iterator[tuple[Tensor, Batch]]:
         """Outputs (N, C) and the batch that they are for."""
@@ -102,3 +110,28 @@ def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, give
     settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
     data = made(settings, "data", model.backbone.input, made(settings, "task"))
     return Judge(model, data, settings)
+
+
+def judged_elsewhere(run: Path, where: Path, model: Model, allow: Sequence[str] = ()) -> tuple[Samples, Outputs]:
+    """The labelled samples of another folder, or table, in one split ("test"), and what a run's model says of them.
+
+    Raises UserError for labels that the run does not know, and for what holds no samples.
+    """
+    settings = settings_of(RunFolder(run).config(), tuple(allow))
+    options = settings.data if isinstance(settings.data, dict) else {}
+    samples: Samples = reader_of(model).labelled(where, made(settings, "task"), model.task, options)
+    known = set(model.task.outputs)
+    labels = {name for item in samples.used("test") for name in model.task.members(item.label)}
+    if strange := sorted(labels - known):
+        raise UserError(
+            f"{where} holds {', '.join(strange[:5])}, which {run} does not know: it tells apart "
+            f"{', '.join(model.task.outputs[:20])}"
+        )
+    values, errors = outputs_of(model, [sample for sample, _ in samples.split("test")])
+    if errors:
+        used = [i.path for i in samples.used("test")]
+        for said in errors.values():
+            log.warning(f"unreadable: {said}")
+        gone = {used[place] for place in errors}
+        samples = replace(samples, items=tuple(i for i in samples.items if i.path not in gone))
+    return samples, Outputs.of(samples, "test", values)

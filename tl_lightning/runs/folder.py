@@ -95,6 +95,11 @@ class RunFolder:
         return self.path / "calibration.json"
 
     @property
+    def predictions(self) -> Path:
+        """What the model said of new samples, last."""
+        return self.path / "predictions.csv"
+
+    @property
     def evaluation(self) -> Path:
         """What evaluations have found, by split."""
         return self.path / "evaluation"

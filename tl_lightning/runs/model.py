@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from tl_lightning import targets
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.errors import UserError
+from tl_lightning.evaluation.calibration import Calibration
 from tl_lightning.files import atomically
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.tasks.task import Task
@@ -30,11 +31,15 @@ _PACKAGES = ("tl-lightning", "torch", "torchvision", "lightning", "timm", "trans
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network in evaluation mode: normalised images (N, 3, H, W), or tokens, to outputs (N, C)."""
+    """A trained network in evaluation mode: normalised images (N, 3, H, W), or tokens, to outputs (N, C).
+
+    `calibration`: what is made of the outputs.
+    """
 
     network: nn.Sequential
     task: Task
     facts: Mapping[str, Any]
+    calibration: Calibration = field(default_factory=Calibration)
 
     @property
     def backbone(self) -> Backbone:
@@ -112,7 +117,7 @@ def load_model(run: str | Path, allow: Sequence[str] = (), backbone: Backbone | 
     make = head or targets.build(_refuse_objects(facts["head"], "head", folder), allow)
     made: nn.Module = make if isinstance(make, nn.Module) else make(network.feature_dim, task.start())
     load_state(state, network.net, made)
-    return Model(nn.Sequential(network, made).eval(), task, facts)
+    return Model(nn.Sequential(network, made).eval(), task, facts, folder.calibration())
 
 
 def _backbone(folder: RunFolder, facts: Mapping[str, Any], allow: Sequence[str]) -> Backbone:

@@ -123,15 +123,17 @@ class Classification(Task):
         return [self.outputs[i] if enough else "" for i, enough in zip(best, sure, strict=True)]
 
     def rows(self, predictions: np.ndarray, thresholds: Sequence[float] = (), top: int = 1) -> list[dict[str, Any]]:
-        """The class of each row of (N, C), its probability, how far the second is, and the `top` classes after it."""
+        """The class of each row of (N, C), its probability, how far the second is, and the others of the `top` classes.
+
+        Where there are thresholds, so that there may be no class, the likeliest one, too.
+        """
         order = np.argsort(-predictions, axis=1, kind="stable")
         found = []
         for row, places, answer in zip(predictions, order, self.answers(predictions, thresholds), strict=True):
-            said = {
-                "class": answer,
-                "probability": float(row[places[0]]),
-                "margin": float(row[places[0]] - row[places[1]]),
-            }
+            first, second = (float(row[place]) for place in places[:2])
+            said = {"class": answer, "probability": first, "margin": first - second}
+            if thresholds:
+                said["likeliest"] = self.outputs[places[0]]
             for k, place in enumerate(places[1:top], 2):
                 said |= {f"class_{k}": self.outputs[place], f"probability_{k}": float(row[place])}
             found.append(said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl_lightning import checks
 from tl_lightning.batch import Batch, first_tensor
 from tl_lightning.data.datamodule import LabelledData, Preview, Variation
 from tl_lightning.data.file_memo import stamp
@@ -22,42 +21,19 @@ from tl_lightning.data.images import decoded, doctor, transforms
 from tl_lightning.data.images import image_folder as folders
 from tl_lightning.data.images import image_table as tables
 from tl_lightning.data.images.decode import DEFAULT, load_rgb
-from tl_lightning.data.images.image_folder import Checking
+from tl_lightning.data.images.image_options import Decoding, image_options
 from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
-from tl_lightning.data.loader_options import Loading, grouped
+from tl_lightning.data.loader_options import Loading
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochLoader
-from tl_lightning.data.splits import SplitOptions
-from tl_lightning.errors import UserError
-from tl_lightning.inputs import ImageInput, Reading
+from tl_lightning.inputs import ImageInput
 from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import MakeTask
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 16  # images in a preview
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """`workers` None: as many processes as the time that an image takes to load calls for.
-
-    `cache`: where decoded images are kept, "auto", "ram", "disk" or "off". `draft`: large JPEGs are decoded at a
-    fraction of their size. `ground` (a colour) and `max_megapixels`: as in Reading.
-    """
-
-    workers: int | None = None
-    cache: str = "auto"
-    draft: bool = True
-    ground: str = "white"
-    max_megapixels: float = 178.0
-
-    def __post_init__(self) -> None:
-        if str(self.cache) == "False":  # which is how YAML reads "off"
-            object.__setattr__(self, "cache", "off")
-        checks.whole("data.workers", self.workers, 0, optional=True)
-        checks.one_of("data.cache", self.cache, decoded.KINDS)
-        checks.boolean("data.draft", self.draft)
+_FEW, _MUCH = 96, 3  # pixels that are few for a network; so many times as many are lost on it
 
 
 class ImageDataModule(LabelledData):
@@ -85,6 +61,16 @@ class ImageDataModule(LabelledData):
         self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
         self._first: Batch | None = None
         self._mix = self.task.mixer(augment.mixup, augment.cutmix)
+
+    def remark(self) -> str:
+        """That the network sees far fewer pixels than the images have, where it was trained on so few."""
+        side = self.samples.short_side() if isinstance(self.samples, folders.ImageFolder) else 0
+        if self.input.size > _FEW or side < _MUCH * self.input.size:
+            return ""
+        return (
+            f"the images are some {side} pixels wide or high, and the network sees {self.input.size}: what is small in "
+            f"them may be lost; backbone.image_size={2 * self.input.size} shows it more, at four times the cost"
+        )
 
     @property
     def variation(self) -> Variation:
@@ -191,40 +177,6 @@ class ImageDataModule(LabelledData):
             if self._first is None:
                 self._first = Batch(images[:_SHOWN], targets[:_SHOWN], batch.index[:_SHOWN])
         return super().on_after_batch_transfer(Batch(images, targets, batch.index), dataloader_idx)
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """What images may be told, wherever they come from."""
-
-    augment: transforms.ImageAugmentation
-    checking: Checking
-    division: SplitOptions
-    loading: Loading
-    decoding: Decoding
-
-
-def image_options(
-    input: Any,
-    augment: transforms.ImageAugmentation | None = None,
-    flip: bool = True,
-    on_error: str = "skip",
-    **options: Any,
-) -> ImageOptions:
-    """Options in the groups that they belong to: SplitOptions, Loading, Decoding.
-
-    `flip` False: a mirror image would be another class, so `augment` makes none. Raises UserError for a backbone that
-    takes no images, TypeError for an unknown option.
-    """
-    if not isinstance(input, ImageInput):
-        raise UserError("the backbone reads texts, and the data are images: take data=text_csv, or an image backbone")
-    checks.boolean("data.flip", flip)
-    augment = augment or transforms.ImageAugmentation()
-    division, loading, decoding = grouped(options, SplitOptions, Loading, Decoding)
-    checking = Checking(
-        on_error, Reading(ground=decoding.ground, max_megapixels=decoding.max_megapixels), decoding.draft
-    )
-    return ImageOptions(augment if flip else replace(augment, flip=0.0), checking, division, loading, decoding)
 
 
 def image_folder(input: ImageInput, task: MakeTask = infer, *, root: str, **options: Any) -> ImageDataModule:

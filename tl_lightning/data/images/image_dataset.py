@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from tl_lightning.data.images.decode import to_rgb
-from tl_lightning.data.images.image_datamodule import ImageDataModule, image_options
+from tl_lightning.data.images.image_datamodule import ImageDataModule
+from tl_lightning.data.images.image_options import image_options
 from tl_lightning.data.images.loading import Images
 from tl_lightning.data.images.transforms import Transform
 from tl_lightning.data.samples import Item, Samples

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from tl_lightning import checks
 from tl_lightning.data import copies, splits
 from tl_lightning.data.images import doctor, layout
-from tl_lightning.data.images.decode import DEFAULT
+from tl_lightning.data.images.decode import DEFAULT, size
 from tl_lightning.data.images.doctor import Finding
 from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
@@ -21,6 +23,7 @@ from tl_lightning.tasks.task import Labels, MakeTask, Task
 
 log = logging.getLogger(__name__)
 
+_MEASURED = 100  # images
 _BITS = (8, 10, 12, 14, 16)  # that cameras and microscopes fill of 16
 
 
@@ -53,6 +56,12 @@ class ImageFolder(Samples):
     def sample(self, item: Item) -> str:
         """Absolute path."""
         return str(self.root / item.path)
+
+    def short_side(self) -> int:
+        """The median of the shorter side of some training images, in pixels."""
+        used = self.used("train")
+        picked = used[:: max(1, len(used) // _MEASURED)]
+        return int(np.median([min(size(self.sample(item))) for item in picked]))
 
 
 def read(

@@ -173,8 +173,6 @@ def _refuse(root: Path, labels: Mapping[str, set[str]], folders: Mapping[str, Pa
             f"data.root={root} holds no class folders with images: put the images of each class into a folder of its "
             "name, or name a table of paths and labels"
         )
-    if len(train) == 1:
-        raise UserError(f"data.root={root} holds one class only, '{next(iter(train))}': a classifier needs two or more")
     for split, found in labels.items():
         if strange := sorted(found - train):
             alike = [name for name in train if name.casefold() == strange[0].casefold()]

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
+from tl_lightning.data import table
+from tl_lightning.data.incoming import Incoming
+from tl_lightning.data.texts.text_table import TEXTS, Columns, TextTable, items_of
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
+from tl_lightning.tasks.task import MakeTask, Task
+
+Text = tuple[str, ...]  # one, or of pairs two
 
 
-def read(source: Any, input: TextInput) -> Iterator[tuple[str, np.ndarray]]:
-    """(text, tokens and segments (T, 2)) of a text, a pair of texts, or a list of them.
+def sources(source: Any, column: str | None = None) -> list[tuple[str, Text]]:
+    """(name, text) of a text, a pair of texts, a list of them, or of a file (a Path): .txt of lines, or a table.
 
+    `column`: of a table; None: one that is named like those of training, or the only one. "-": lines of standard input.
     Raises UserError for anything else.
     """
+    if isinstance(source, Path):
+        return _named(_of_file(source.expanduser(), column))
+    if source == "-":
+        return _named([(line,) for line in sys.stdin.read().splitlines() if line.strip()])
     if isinstance(source, (str, tuple)):
         source = [source]
     if not isinstance(source, Sequence) or not source:
@@ -24,11 +35,44 @@ def read(source: Any, input: TextInput) -> Iterator[tuple[str, np.ndarray]]:
     texts = [(text,) if isinstance(text, str) else tuple(text) for text in source]
     if strange := [text for text in texts if not all(isinstance(part, str) for part in text)]:
         raise UserError(f"{strange[0]!r} is no text, and no pair of texts")
-    rows, _ = input.encode(texts)
-    for text, row in zip(texts, rows, strict=True):
-        yield " | ".join(text), row
+    return _named(texts)
 
 
-def stack(rows: Sequence[np.ndarray], input: TextInput) -> Mapping[str, Tensor]:
-    """Tokens and segments (T, 2) as (N, T) by name."""
-    return input.collate(rows)
+def batches(texts: Sequence[Text], input: TextInput, size: int) -> Iterator[Incoming]:
+    """Tokens (N, T) by name, in order, up to `size` texts at once."""
+    for start in range(0, len(texts), size):
+        rows, _ = input.encode(texts[start : start + size])
+        yield Incoming(range(start, start + len(rows)), input.collate(rows))
+
+
+def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]) -> TextTable:
+    """All texts of a table with their labels, in one split ("test"), under those options of training that name columns.
+
+    Raises UserError for a table without such columns.
+    """
+    columns = Columns(**{f.name: options[f.name] for f in fields(Columns) if f.name in options})
+    written = table.Format(**{f.name: options[f.name] for f in fields(table.Format) if f.name in options})
+    whole = table.read(where, written, columns.wanted())
+    rows = columns.found(whole)
+    _, cells = make(rows.labels)
+    items, texts = items_of(rows, cells, task)
+    return TextTable(where, tuple(replace(i, split="test") for i in items if not i.skipped), task, texts, whole)
+
+
+def _named(texts: Sequence[Text]) -> list[tuple[str, Text]]:
+    if not texts:
+        raise UserError("there are no texts to predict for")
+    return [(" | ".join(text), text) for text in texts]
+
+
+def _of_file(path: Path, column: str | None) -> list[Text]:
+    if path.suffix.lower() == ".txt" and column is None:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist or is no regular file")
+        return [(line,) for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    found = table.read(path, table.Format(), [column] if column else [])
+    known = [c for c in found.columns if c.lower() in TEXTS]
+    names = [column] if column else known[:1] or list(found.columns[:1] if len(found.columns) == 1 else ())
+    if not names:
+        raise UserError(f"which column of {path} is the text? text=...: it has {', '.join(found.columns[:20])}")
+    return [(cell,) for cell in found.column(names[0], "text")]

@@ -146,7 +146,7 @@ def read(
     whole = table.of_frame(file) if in_memory else _of_files(path, written, columns)
     rows = columns.found(whole)
     made, cells = task(rows.labels)
-    items, by_path = _items(rows, cells, made)
+    items, by_path = items_of(rows, cells, made)
     same = {name: _same(text) for name, text in by_path.items()}
     if division.splits:
         items = splits.read(Path(division.splits), exists=by_path.__contains__, among="data.file")
@@ -216,7 +216,8 @@ def _guess(found: table.Table, names: Sequence[str], what: str, beside: str | No
     raise UserError(f"which column is the {what}? data.{what}=...: {found.path} has {shown}{header}")
 
 
-def _items(rows: Rows, labels: list[str], task: Task) -> tuple[list[Item], dict[str, Text]]:
+def items_of(rows: Rows, labels: list[str], task: Task) -> tuple[list[Item], dict[str, Text]]:
+    """Items, those without text or label set aside, and the texts by their paths."""
     items, by_path = [], {}
     parts = rows.splits or ["train"] * len(labels)
     for row, (text, label, part) in enumerate(zip(rows.texts, labels, parts, strict=True), 1):
