@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "tl_lightning"
 CONF = PACKAGE.parent / "conf"
 LAYERS = {
     **dict.fromkeys(("errors", "bar", "batch", "lazy", "checks", "targets", "options", "compat", "inputs", "paths",
-                     "store", "machine", "files", "printable", "torchvision_hook", "transferability"), 0),
+                     "store", "machine", "files", "printable", "torchvision_hook", "transferability", "examples"), 0),
     "backbones": 1, "heads": 1, "evaluation": 1,
     "tasks": 2,
     "data": 3,
@@ -39,7 +39,7 @@ KNOWLEDGE = {
     r"endswith\(\"SAM|startswith\(\"SAM|uphill": ("optim.py",),
     r"\.lora_|lora_[ab]": ("backbones/low_rank.py",),
     r"(metrics\.json|model\.json|config\.yaml|(best|last)\.ckpt)\"": ("runs/folder.py",),
-    r"sys\.argv": ("cli",),
+    r"sys\.argv": ("cli", "examples"),
     r"logging\.disable\(": (),
     r"from hydra|import hydra|omegaconf": ("cli", "config"),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -56,6 +57,8 @@ class ImageInput:
     reading: Reading = field(default=Reading(), compare=False)
     noun: ClassVar[str] = "images"
     fixed_size: ClassVar[bool] = True
+    raw_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"images": {0: "n"}}  # what an exported network is given
+    example: ClassVar[str] = "onnx_images.py"  # of a program that gives it
 
     def __post_init__(self) -> None:
         if min(self.size, self.eval_size) < self.min_size:
@@ -99,6 +102,17 @@ class ImageInput:
         mean, std = (floats.new_tensor(v).view(-1, 1, 1) * 255 for v in (self.mean, self.std))
         shifted = images - mean if out is None else out.copy_(images).sub_(mean)
         return shifted.div_(std)
+
+    def raw(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What an exported network is given of images (N, 3, H, W) of 0..255: (N, H, W, 3), as other libraries do."""
+        return (images.permute(0, 2, 3, 1).contiguous(),)
+
+    def write_beside(self, folder: Path) -> None:
+        """What a program needs beside an exported network: nothing."""
+
+    def of_raw(self, images: Tensor) -> Tensor:
+        """Normalised (N, 3, H, W) of what `raw` gave, (N, H, W, 3)."""
+        return self.normalise(images.permute(0, 3, 1, 2).float())
 
     def normaliser(self) -> Callable[[Tensor], Tensor]:
         """`normalise` into the same memory each time: glibc before 2.38 would not find that of a batch (its bug 14581).
@@ -146,6 +160,8 @@ class TextInput:
     tokenizer: Any
     noun: ClassVar[str] = "texts"
     fixed_size: ClassVar[bool] = False
+    raw_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {name: {0: "n", 1: "tokens"} for name in TOKENS}
+    example: ClassVar[str] = "onnx_texts.py"
 
     def __str__(self) -> str:
         return f"up to {self.length} tokens, {self.pooling} pooled"
@@ -209,6 +225,18 @@ class TextInput:
     def normalise(self, tokens: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Tokens (N, T) by name, as they are."""
         return tokens
+
+    def raw(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """What an exported network is given of tokens (N, T) by name: each of them, in the order of TOKENS."""
+        return tuple(tokens[name] for name in TOKENS)
+
+    def write_beside(self, folder: Path) -> None:
+        """What a program needs beside an exported network: tokenizer.json."""
+        self.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+    def of_raw(self, *tokens: Tensor) -> Mapping[str, Tensor]:
+        """The tokens (N, T) by name again."""
+        return dict(zip(TOKENS, tokens, strict=True))
 
     def normaliser(self) -> Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]:
         """`normalise` itself."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tl_lightning.data.datamodule import LabelledData
     from tl_lightning.evaluation.comparison import Comparison
     from tl_lightning.jobs.evaluate import Evaluation
+    from tl_lightning.jobs.export import Exported
     from tl_lightning.jobs.judge import Judge
     from tl_lightning.jobs.predict import Predictions
     from tl_lightning.jobs.prediction_file import Written
@@ -116,6 +117,17 @@ class Run:
             raise UserError("a threshold is chosen on the run's own validation samples: name no other data beside it")
         elsewhere = Path(data).expanduser()
         return evaluate_elsewhere(self.model, self.folder, elsewhere, group=group, out=where, allow=self._allow)
+
+    def export(self, format: str = "onnx", out: str | Path = "") -> Exported:
+        """The network as a file that other programs run: "onnx", "onnx_int8" or "torch_export".
+
+        In the run's export/, or `out`. Samples go in, probabilities come out; a program that uses the file lies beside
+        it. Raises UserError for a network that cannot be exported, and a file whose answers are not the network's.
+        """
+        from tl_lightning.jobs.export import export
+
+        model = replace(self.model, calibration=self.folder.calibration())
+        return export(model, self._judge(), self.folder, format, Path(out).expanduser() if out else None)
 
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""

@@ -15,7 +15,7 @@ from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.printable import printable
 
-NONE = "none"  # of an option: it is not asked for
+NONE = "null"  # of an option: it is not asked for
 
 
 @contextmanager
@@ -105,6 +105,19 @@ def evaluate(argv: Sequence[str]) -> None:
             print(printable(f"{run.path}: {found.samples} {found.noun}\n{found}", lines=True))
         if len(runs) == 2 and not elsewhere:
             print(f"{runs[0].compare(runs[1], own['split'])} (A is {names[0]}, B is {names[1]})")
+
+
+def export(argv: Sequence[str]) -> None:
+    """What became of the network as a file of a format."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": "", "format": "onnx", "out": NONE})
+        _refuse_left(left, own)
+        from tl_lightning.jobs.fit import quiet
+        from tl_lightning.run import load
+
+        quiet()
+        said = {"out": own["out"]} if own["out"] != NONE else {}
+        print(load(_folder("run", own["run"])).export(own["format"], **said))
 
 
 def wise(argv: Sequence[str]) -> None:

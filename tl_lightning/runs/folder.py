@@ -100,6 +100,11 @@ class RunFolder:
         return self.path / "predictions.csv"
 
     @property
+    def export(self) -> Path:
+        """The network for other programs."""
+        return self.path / "export"
+
+    @property
     def evaluation(self) -> Path:
         """What evaluations have found, by split."""
         return self.path / "evaluation"

@@ -1,0 +1,127 @@
+"""Exported files say what the run says, in programs that do not know this package."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tl_lightning as tl
+from tests.texts import write_texts
+from tests.zoo import WORDS
+from tl_lightning.cli.verbs import act
+from tl_lightning.jobs import export as exports
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+PROBE = {"backbone": "mobilenet_v2", "backbone.weights": "formula", "backbone.image_size": 32, "data.batch_size": 4,
+         "data.workers": 0, "strategy": "linear_probe", "callbacks": "none", "logger": "none"}  # fmt: skip
+
+
+@pytest.fixture
+def run(photos, tmp_path):
+    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
+    run.evaluate()
+    return run
+
+
+def outside(program, *arguments):
+    """What a program prints in a process that cannot import this package, by source and class."""
+    hidden = "import runpy, sys; sys.modules['tl_lightning'] = sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+    hidden += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-I", "-c", hidden, str(program), *map(str, arguments)],
+                          capture_output=True, text=True, timeout=100)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return {row[0]: {name: float(p) for name, p in (part.rsplit(" ", 1) for part in row[1:])} for row in rows}
+
+
+def test_a_program_without_this_package_says_the_same(run, photos):
+    found = run.export()
+    assert (found.path, found.samples) == (run.path / "export" / "model.onnx", 4)
+    assert found.difference < 1e-5
+    assert found.agreement == 1
+    files = sorted(photos.glob("*/*.png"))[::3]
+    said = run.predict(files)
+    printed = outside(run.path / "export" / "predict.py", found.path, *files)
+    for path, _, numbers in said:
+        assert [printed[path][name] for name in said.outputs] == pytest.approx(numbers.tolist(), abs=1e-4)
+
+
+def test_the_file_says_what_it_is(run):
+    run.evaluate(threshold="f1")
+    session = onnxruntime.InferenceSession(str(run.export().path))
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["tl_lightning"])
+    assert facts["outputs"] == ["dark", "light"]
+    assert facts["preprocessing"]["eval_size"] == 32
+    assert facts["temperature"] == run.folder.calibration().temperature
+    assert len(facts["thresholds"]) == 2
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [32, 32, 3])
+    for number in (1, 5):  # as many as come
+        (answers,) = session.run(None, {"images": np.zeros((number, 32, 32, 3), np.uint8)})
+        assert answers.shape == (number, 2)
+        np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
+
+
+def test_torchs_own_format(run, photos):
+    found = run.export("torch_export", run.path / "elsewhere")
+    assert found.difference < 1e-5
+    module = torch.export.load(run.path / "elsewhere" / "model.pt2").module()
+    assert module(torch.zeros(3, 32, 32, 3, dtype=torch.uint8)).shape == (3, 2)
+
+
+def test_eight_bits_are_kept_where_they_lose_little(run, monkeypatch):
+    found = run.export("onnx_int8")
+    kinds = {node.op_type for node in onnx.load(str(found.path)).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert found.size < 0.4 * run.export().size
+    monkeypatch.setattr(exports, "_LOSS", -0.1)
+    with pytest.raises(tl.UserError, match=r"accuracy .* against .* and is not kept"):
+        run.export("onnx_int8")
+    assert not found.path.exists()
+
+
+def test_a_file_that_is_off_is_not_kept(run, monkeypatch):
+    right = exports._RUNNERS[".onnx"]
+    monkeypatch.setitem(exports._RUNNERS, ".onnx", lambda path: lambda *raw: right(path)(*raw) + 0.01)
+    with pytest.raises(tl.UserError, match=r"off by at most 1\.0e-02.* and is not kept"):
+        run.export()
+    assert not (run.path / "export" / "model.onnx").exists()
+
+
+class Odd(nn.Linear):
+    """A head that no exporter knows."""
+
+    def forward(self, x):
+        return super().forward(x) + torch.linalg.eigvals(x.new_ones(2, 2)).real.sum() * 0
+
+
+def test_what_cannot_be_exported_is_named(photos, tmp_path):
+    run = tl.train(photos, run_dir=tmp_path / "odd", head=lambda width, start: Odd(width, 2), **PROBE)
+    with pytest.raises(tl.UserError, match=r"cannot be exported as onnx: .*eigvals"):
+        run.export()
+    assert list((tmp_path / "odd").glob("export/*")) == []
+    with pytest.raises(tl.UserError, match="format=tflite is unknown: use onnx, onnx_int8, torch_export"):
+        run.export("tflite")
+
+
+def test_texts_with_their_tokenizer(model, tmp_path, capsys):
+    pytest.importorskip("transformers")
+    words = [("good fox", "awful dog")[i % 2] for i in range(40)]
+    rows = [(f"{word} {WORDS[i % 20]} {WORDS[i // 20]}", word[:4]) for i, word in enumerate(words)]
+    file = write_texts(tmp_path / "texts.csv", rows)
+    options = {"backbone": "text", "backbone.name": str(model), "backbone.length": 16, "strategy": "linear_probe",
+               "data.batch_size": 4, "trainer": "cpu"}  # fmt: skip
+    run = tl.train(file, run_dir=tmp_path / "run", **options)
+    capsys.readouterr()
+    act("export", [f"run={run.path}"])
+    assert "100.0% of its answers" in capsys.readouterr().out
+    said = run.predict(["good fox", f"awful dog {WORDS[3]} {WORDS[5]}"])
+    printed = outside(run.path / "export" / "predict.py", run.path / "export" / "model.onnx", *said.sources)
+    for text, _, numbers in said:
+        assert [printed[text][name] for name in said.outputs] == pytest.approx(numbers.tolist(), abs=1e-4)
