@@ -38,7 +38,7 @@ KNOWLEDGE = {
     r"TensorBoardLogger|SummaryWriter|\.experiment\b": ("reports",),
     r"endswith\(\"SAM|startswith\(\"SAM|uphill": ("optim.py",),
     r"\.lora_|lora_[ab]": ("backbones/low_rank.py",),
-    r"(metrics\.json|model\.json|config\.yaml|(best|last)\.ckpt)\"": ("runs/folder.py",),
+    r"(metrics\.json|model\.json|config\.yaml|(best|last)\.ckpt)\"": ("runs/file_names.py",),
     r"sys\.argv": ("cli", "examples"),
     r"logging\.disable\(": (),
     r"from hydra|import hydra|omegaconf": ("cli", "config"),

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, log_loss
+from PIL import Image
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
 import tl_lightning as tl
 from tests.conftest import write_image
@@ -216,3 +218,42 @@ def test_a_killed_call_goes_on_where_it_was(run, shades, tmp_path, monkeypatch):
     assert len(seen) == whole.rows - 64
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert list(tmp_path.glob("out.csv.*")) == []
+
+
+def test_what_the_run_does_not_know(run, shades, tmp_path):
+    """Stripes, of which there is none among grey images; distances against scikit-learn's neighbours."""
+    for i in range(8):
+        stripes = np.zeros((36, 40, 3), np.uint8)
+        stripes[:, :: i + 2] = 255
+        (tmp_path / "stripes").mkdir(exist_ok=True)
+        Image.fromarray(stripes).save(tmp_path / "stripes" / f"{i}.png")
+    source = [tmp_path / "stripes", shades]
+    run.write_predictions(source, tmp_path / "out.csv", unknown=True, embeddings=True)
+    rows, features = rows_of(tmp_path / "out.csv"), np.load(tmp_path / "out.npy")
+    assert features.shape == (158, 1280)
+    unknown = [row["unknown"] == "True" for row in rows]
+    assert sum(unknown[:8]) == 8
+    assert np.mean(unknown[8:]) < 0.15
+    assert roc_auc_score([True] * 8 + [False] * 150, [float(row["distance"]) for row in rows]) > 0.95
+    train = {str(shades / row["path"]) for row in rows_of(run.folder.splits_file) if row["split"] == "train"}
+    known = features[[row["image"] in train for row in rows]]
+    near, _ = NearestNeighbors(n_neighbors=5, metric="cosine").fit(known).kneighbors(features[:8])
+    np.testing.assert_allclose([float(row["distance"]) for row in rows[:8]], near.mean(1), atol=2e-3)
+    run.write_predictions(source, tmp_path / "ranked.jsonl", rank="label_next")
+    first = [json.loads(line) for line in (tmp_path / "ranked.jsonl").open()]
+    assert len(first) == 158
+    for key, sign in (("margin", 1), ("distance", -1)):  # the ten of each that tell most are among the first twenty
+        most = sorted(sign * row[key] for row in first)[:10]
+        assert most == sorted(sign * row[key] for row in first[:20])[:10]
+    with pytest.raises(tl.UserError, match="rank=first is unknown"):
+        run.write_predictions(source, tmp_path / "out.csv", rank="first")
+    (run.path / "neighbours.safetensors").write_bytes(b"no")
+    with pytest.raises(tl.UserError, match=r"is damaged .* remove it"):
+        run.write_predictions(source, tmp_path / "out.csv", unknown=True)
+    (run.path / "neighbours.safetensors").unlink()
+
+
+def test_parquet(run, shades, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    run.write_predictions(shades / "dark", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 50

@@ -76,20 +76,33 @@ class Run:
         return predict(replace(self.model, calibration=self.folder.calibration()), source)
 
     def write_predictions(
-        self, source: Any, out: str | Path = "", *, top: int = 1, text: str | None = None, engine: str = "auto"
+        self,
+        source: Any,
+        out: str | Path = "",
+        *,
+        text: str | None = None,
+        engine: str = "auto",
+        unknown: bool = False,
+        **options: Any,
     ) -> Written:
         """A file with a row for every source, also for those that cannot be read: .csv, .jsonl or .parquet.
 
         `out`: predictions.csv of the run if it is not said. `source`: as for predict, a pattern ("new/*.jpg"), a .txt
-        of paths, or of texts a file, whose column `text` holds them. `top`: classes in a row. A call that was killed
-        goes on where it was. Raises UserError for what is not there or is of another kind, and where nothing can be
-        read.
+        of paths, or of texts a file, whose column `text` holds them. `unknown`: the distance to the training samples,
+        and whether it is larger than theirs to one another. `options`: `top`, classes in a row; `embeddings`, features
+        in a .npy beside; `rank` "label_next", what tells most when it is labelled first. A call that was killed goes on
+        where it was. Raises UserError for what is not there or is of another kind, and where nothing can be read.
         """
-        from tl_lightning.jobs.prediction_file import write_predictions
+        from tl_lightning.jobs.feature_index import neighbours_of
+        from tl_lightning.jobs.predict import sources
+        from tl_lightning.jobs.prediction_file import RowOptions, write_predictions
 
-        where = Path(out).expanduser() if out else self.folder.predictions
         model = replace(self.model, calibration=self.folder.calibration())
-        return write_predictions(model, self.folder.weights_file, source, where, top=top, column=text, engine=engine)
+        known = unknown or options.get("rank") == "label_next"
+        neighbours = neighbours_of(self.folder.neighbours_file, self._judge()) if known else None
+        chosen = RowOptions(neighbours=neighbours, **options)
+        where = Path(out).expanduser() if out else self.folder.predictions
+        return write_predictions(model, self.folder.weights_file, sources(model, source, text), where, chosen, engine)
 
     def evaluate(
         self,

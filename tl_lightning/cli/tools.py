@@ -59,24 +59,18 @@ def rank(argv: Sequence[str]) -> None:
 
 
 def predict(argv: Sequence[str]) -> None:
-    """A file with a row for each source; the first of them as lines: name, answer, and the number behind it.
-
-    Raises UserError, shown as one line, for words that cannot be meant.
-    """
+    """A file with a row for each source; the first of them as lines: name, answer, and the numbers behind it."""
     with _tool(argv):
-        known = {"run": "", "source": "", "out": NONE, "top": "1", "text": NONE, "engine": "auto"}
-        own, left = _own(argv, known)
+        optional = dict.fromkeys(("out", "text", "engine", "top", "unknown", "embeddings", "rank"), NONE)
+        own, left = _own(argv, {"run": "", "source": "", **optional})
         _refuse_left(left, own)
         from tl_lightning.run import load
 
-        run = load(_folder("run", own["run"]))
-        if not own["top"].isdigit():
-            raise UserError(f"top={own['top']}: say how many classes a row shall name, such as 3")
-        said = {key: own[key] for key in ("out", "text") if own[key] != NONE}
+        said: dict[str, Any] = {key: own[key] for key in optional if own[key] != NONE}
+        said |= {key: _boolean(key, said[key]) for key in ("unknown", "embeddings") if key in said}
+        said |= {"top": int(said["top"])} if said.get("top", "").isdigit() else {}
         path = Path(own["source"]).expanduser()
-        written = run.write_predictions(
-            path if path.exists() else own["source"], top=int(own["top"]), engine=own["engine"], **said
-        )
+        written = load(_folder("run", own["run"])).write_predictions(path if path.exists() else own["source"], **said)
         print(printable(str(written), lines=True))
 
 
@@ -168,6 +162,12 @@ def _own(argv: Sequence[str], known: dict[str, str]) -> tuple[dict[str, str], li
         else:
             left.append(word)
     return found, left
+
+
+def _boolean(key: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise UserError(f"{key}={value} must be true or false")
+    return value == "true"
 
 
 def _refuse_left(left: Sequence[str], known: dict[str, Any]) -> None:

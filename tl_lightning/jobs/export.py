@@ -106,11 +106,9 @@ def export(model: Model, judge: Judge, folder: RunFolder, format: str = "onnx", 
 
 def _batches(judge: Judge, split: str, most: int | None = None) -> Raw:
     """What a network is given of a split's samples, in their order."""
-    dataset, data = judge.data.dataset(split, judge.data.eval_transform), judge.data
-    number = len(dataset) if most is None else min(most, len(dataset))
-    picked = np.linspace(0, len(dataset) - 1, number).astype(int)
-    parts = np.array_split(picked, -(-number // _AT_ONCE))
-    return [data.input.raw(data.stack([dataset[int(i), 0][0] for i in part])) for part in parts]
+    number = judge.data.samples.size(split)
+    picked = np.linspace(0, number - 1, min(most or number, number)).astype(int).tolist()
+    return [judge.data.input.raw(inputs) for inputs in judge.raw_inputs(split, picked, _AT_ONCE)]
 
 
 def _compared(pipeline: Pipeline, run: Network, batches: Raw, judge: Judge, path: Path) -> Exported:

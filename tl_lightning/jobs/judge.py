@@ -81,13 +81,18 @@ class Judge:
         for batch in self.data.eval_dataloader(split):
             yield self.model.network(self.data.input.normalise(batch.inputs)), batch
 
+    def raw_inputs(self, split: str, places: Sequence[int], size: int = 64) -> Iterator[Inputs]:
+        """(N, ...) at these places of a split as evaluation sees them, up to `size` at once, not normalised."""
+        dataset = self.data.dataset(split, self.data.eval_transform)
+        for start in range(0, len(places), size):
+            yield self.data.stack([dataset[int(i), 0][0] for i in places[start : start + size]])
+
     def _training_inputs(self) -> Iterator[Inputs]:
         """Normalised training samples, up to 512 of them, in batches."""
         if not self._calibration:
             dataset = self.data.dataset("train", self.data.eval_transform)
             picked = np.random.default_rng(0).permutation(len(dataset))[:_CALIBRATION]
-            for part in np.array_split(picked, max(1, len(picked) // 64)):
-                self._calibration.append(self.data.stack([dataset[int(i), 0][0] for i in part]))
+            self._calibration.extend(self.raw_inputs("train", picked.tolist()))
         for inputs in self._calibration:
             yield self.data.input.normalise(inputs)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tl_lightning.batch import map_tensors
 from tl_lightning.data.incoming import Incoming
@@ -49,6 +50,15 @@ class Predictions:
         return predictions_table(self.sources, self.answers, self.probabilities.max(1).tolist())
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A batch, and of those of its samples that could be read features (N, D) and predictions (N, C)."""
+
+    batch: Incoming
+    features: np.ndarray | None = None
+    predictions: np.ndarray | None = None
+
+
 def predict(model: Model, source: Any, engine: str = "eager") -> Predictions:
     """What a model says of whatever `sources` of its kind take: files, folders, arrays, pictures; texts.
 
@@ -58,13 +68,12 @@ def predict(model: Model, source: Any, engine: str = "eager") -> Predictions:
     numbers = np.full((len(named), len(model.task.outputs)), np.nan, np.float32)
     answers: list[Any] = [None] * len(named)
     errors: dict[int, str] = {}
-    for batch, found in answered(model, [sample for _, sample in named], engine):
-        errors |= batch.errors
-        if found is not None:
-            numbers[batch.places] = found
-            for place, answer in zip(
-                batch.places, model.task.answers(found, model.calibration.thresholds), strict=True
-            ):
+    for found in answered(model, [sample for _, sample in named], engine):
+        errors |= found.batch.errors
+        if found.predictions is not None:
+            numbers[found.batch.places] = found.predictions
+            said = model.task.answers(found.predictions, model.calibration.thresholds)
+            for place, answer in zip(found.batch.places, said, strict=True):
                 answers[place] = answer
     if len(errors) == len(named):
         raise UserError(errors[0])
@@ -77,43 +86,48 @@ def sources(model: Model, source: Any, column: str | None = None) -> list[tuple[
     return found
 
 
-def answered(
-    model: Model, samples: Sequence[Any], engine: str = "eager"
-) -> Iterator[tuple[Incoming, np.ndarray | None]]:
-    """Batches of samples in order, each with the predictions (N, C) for those of it that could be read."""
-    for batch, outputs in _outputs(model, samples, engine):
-        if outputs is None:
-            yield batch, None
+def answered(model: Model, samples: Sequence[Any], engine: str = "eager") -> Iterator[Answered]:
+    """Batches of samples in order, with what the model makes of them."""
+    for batch, found in _passed(model, samples, engine):
+        if found is None:
+            yield Answered(batch)
         else:
-            yield batch, model.task.predictions(outputs / model.calibration.temperature).numpy()
+            features, outputs = found
+            predictions = model.task.predictions(outputs / model.calibration.temperature).numpy()
+            yield Answered(batch, features.numpy(), predictions)
 
 
-def outputs_of(model: Model, samples: Sequence[Any]) -> tuple[torch.Tensor, dict[int, str]]:
+def outputs_of(model: Model, samples: Sequence[Any]) -> tuple[Tensor, dict[int, str]]:
     """Outputs (N, C) for those samples that can be read, and why others cannot, by place.
 
     Raises UserError where nothing can be read.
     """
-    found: list[torch.Tensor] = []
+    outputs: list[Tensor] = []
     errors: dict[int, str] = {}
-    for batch, outputs in _outputs(model, samples, "eager"):
+    for batch, found in _passed(model, samples, "eager"):
         errors.update(batch.errors)
-        if outputs is not None:
-            found.append(outputs)
-    if not found:
+        outputs += [found[1]] if found else []
+    if not outputs:
         raise UserError(errors[0] if errors else "there are no samples")
-    return torch.cat(found), errors
+    return torch.cat(outputs), errors
 
 
 @torch.no_grad()
-def _outputs(model: Model, samples: Sequence[Any], engine: str) -> Iterator[tuple[Incoming, torch.Tensor | None]]:
+def _passed(
+    model: Model, samples: Sequence[Any], engine: str
+) -> Iterator[tuple[Incoming, tuple[Tensor, Tensor] | None]]:
+    """Features (N, D) and outputs (N, C) for the samples of a batch that could be read."""
     backbone = model.backbone
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prefix = Prefix(backbone, len(backbone.stages), engine, device, len(samples))
-    features = prefix if len(samples) >= _MANY else prefix.eager  # of a few, building another engine takes longer
+    run = prefix if len(samples) >= _MANY else prefix.eager  # of a few, building another engine takes longer
     head = model.head.to(device)
     for batch in reader_of(model).batches(samples, backbone.input, _BATCH):
-        inputs = None if batch.inputs is None else map_tensors(lambda x: x.to(device), batch.inputs)
-        yield batch, None if inputs is None else head(features(backbone.input.normalise(inputs))).float().cpu()
+        if batch.inputs is None:
+            yield batch, None
+            continue
+        features = run(backbone.input.normalise(map_tensors(lambda x: x.to(device), batch.inputs)))
+        yield batch, (features.float().cpu(), head(features).float().cpu())
 
 
 def reader_of(model: Model) -> Any:

@@ -1,4 +1,4 @@
-"""The files of a run's folder: what each is called, how it is written, and how it is read back."""
+"""The files of a run's folder: how each is written, and how it is read back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,112 +17,15 @@ from filelock import FileLock, Timeout
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.calibration import Calibration
 from tl_lightning.files import atomically
+from tl_lightning.runs.file_names import RunFiles
 from tl_lightning.runs.plain_yaml import interpolations, load_yaml, replaced, without_paths
 
 FORMAT = 1  # of config.yaml and model.json
 _RUN_DIR = "${run_dir}"  # what paths inside of the run begin with in config.yaml, so that the run can be moved
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(RunFiles):
     """One run's folder."""
-
-    path: Path
-
-    @property
-    def config_file(self) -> Path:
-        """Every value of the configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def model_file(self) -> Path:
-        """What is needed, beside the weights, to use the model."""
-        return self.path / "model.json"
-
-    @property
-    def weights_file(self) -> Path:
-        """The best weights."""
-        return self.path / "model.safetensors"
-
-    @property
-    def metrics_file(self) -> Path:
-        """Scores of the best weights."""
-        return self.path / "metrics.json"
-
-    @property
-    def history_file(self) -> Path:
-        """Every epoch and step."""
-        return self.path / "metrics.csv"
-
-    @property
-    def splits_file(self) -> Path:
-        """Which sample was in which split."""
-        return self.path / "splits.csv"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """Lightning's checkpoint of the best epoch."""
-        return self.path / "checkpoints" / "best.ckpt"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """Lightning's checkpoint of the last epoch, to resume from."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def previous_checkpoint(self) -> Path:
-        """The last but one, for where the last cannot be read."""
-        return self.path / "checkpoints" / "previous.ckpt"
-
-    @property
-    def checkpoints(self) -> tuple[Path, Path]:
-        """What a run may be resumed from, the newest first."""
-        return self.last_checkpoint, self.previous_checkpoint
-
-    @property
-    def library(self) -> Path:
-        """What a library needs to build its network again: configuration, tokenizer."""
-        return self.path / "backbone"
-
-    @property
-    def overview_file(self) -> Path:
-        """What the task's picture is drawn of, by split: of classes, counts."""
-        return self.path / "overview.json"
-
-    @property
-    def calibration_file(self) -> Path:
-        """The temperature of the outputs and the thresholds of the answers, once they have been chosen."""
-        return self.path / "calibration.json"
-
-    @property
-    def predictions(self) -> Path:
-        """What the model said of new samples, last."""
-        return self.path / "predictions.csv"
-
-    @property
-    def export(self) -> Path:
-        """The network for other programs."""
-        return self.path / "export"
-
-    @property
-    def evaluation(self) -> Path:
-        """What evaluations have found, by split."""
-        return self.path / "evaluation"
-
-    @property
-    def advice_file(self) -> Path:
-        """What an advised strategy rests on."""
-        return self.path / "advice.json"
-
-    @property
-    def advice_picture(self) -> Path:
-        """The same to look at."""
-        return self.path / "advice.png"
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard's files."""
-        return self.path / "tensorboard"
 
     @contextmanager
     def claimed(self, resuming: bool = False) -> Iterator[None]:
