@@ -66,8 +66,13 @@ def transformers(
         readout=lambda net, x: pool(x, pooled),
         pool=partial(pool, how="mean"),
         source=Source(pretrained=weights is not None, all_layers=True),
-        library=Library(run_stages, lambda place: _save(net, tokenizer, pooled, place), compiles=False),
+        library=_library(net, tokenizer, pooled, run_stages),
     )
+
+
+def _library(net: Any, tokenizer: Any, pooled: str, run_stages: RunStages) -> Library:
+    save = partial(_save, net, tokenizer, pooled)
+    return Library(run_stages, save, compiles=False, embeddings=net.get_input_embeddings())
 
 
 def _place(name: str, weights: str | None) -> tuple[str, bool]:

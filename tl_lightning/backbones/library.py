@@ -41,9 +41,10 @@ class Library:
     """What a library adds to its networks: how they run in one pass, and what else they need to be built again.
 
     `run_stages` None: stages are run one after another. `save` writes configuration and tokenizer into a folder.
-    `compiles`: torch.compile takes the network stage by stage.
+    `compiles`: torch.compile takes the network stage by stage. `embeddings`: what makes vectors (N, T, D) of tokens.
     """
 
     run_stages: RunStages | None = None
     save: Callable[[Path], None] | None = None
     compiles: bool = True
+    embeddings: nn.Module | None = None
