@@ -257,3 +257,28 @@ def test_parquet(run, shades, tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
     run.write_predictions(shades / "dark", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 50
+
+
+def test_what_answers_come_from(run, shades, tmp_path, monkeypatch):
+    """A picture for every image that could be read, also after a kill; the row names it."""
+    folder = shutil.copytree(shades / "dark", tmp_path / "new")
+    (folder / "0.png").write_bytes(b"")
+    run.write_predictions(folder, tmp_path / "out.csv", explain=True)
+    rows = rows_of(tmp_path / "out.csv")
+    assert [row["explained"] for row in rows] == ["", *(f"{i:06}.png" for i in range(1, 51))]
+    pictures = sorted((tmp_path / "out").iterdir())
+    assert [p.name for p in pictures] == [row["explained"] for row in rows[1:]]
+    assert Image.open(pictures[0]).size == (224, 224)
+
+
+def test_which_words_an_answer_comes_from(model, tmp_path):
+    pytest.importorskip("transformers")
+    words = [("good", "awful")[i % 2] for i in range(40)]
+    rows = [(f"{WORDS[i % 20]} {word} {WORDS[i // 20]}", word) for i, word in enumerate(words)]
+    options = {"backbone": "text", "backbone.name": str(model), "backbone.length": 16, "strategy": "finetune_all",
+               "data.batch_size": 4, "trainer": "cpu", "trainer.max_epochs": 8, "optimizer.lr": 0.01}  # fmt: skip
+    run = tl.train(write_texts(tmp_path / "texts.csv", rows), run_dir=tmp_path / "run", **options)
+    assert run.metrics["val/accuracy"] == 1
+    run.write_predictions([text for text, _ in rows], tmp_path / "out.jsonl", explain=True)
+    first = [json.loads(line)["explained"].split()[0] for line in (tmp_path / "out.jsonl").open()]
+    assert np.mean([said.partition(":")[0] == word for said, word in zip(first, words, strict=True)]) > 0.8

@@ -90,8 +90,9 @@ class Run:
         `out`: predictions.csv of the run if it is not said. `source`: as for predict, a pattern ("new/*.jpg"), a .txt
         of paths, or of texts a file, whose column `text` holds them. `unknown`: the distance to the training samples,
         and whether it is larger than theirs to one another. `options`: `top`, classes in a row; `embeddings`, features
-        in a .npy beside; `rank` "label_next", what tells most when it is labelled first. A call that was killed goes on
-        where it was. Raises UserError for what is not there or is of another kind, and where nothing can be read.
+        in a .npy beside; `explain`, heat maps in a folder beside, or words; `rank` "label_next", what tells most when
+        it is labelled first. A call that was killed goes on where it was. Raises UserError for what is not there or is
+        of another kind, and where nothing can be read.
         """
         from tl_lightning.jobs.feature_index import neighbours_of
         from tl_lightning.jobs.predict import sources

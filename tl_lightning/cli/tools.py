@@ -61,13 +61,13 @@ def rank(argv: Sequence[str]) -> None:
 def predict(argv: Sequence[str]) -> None:
     """A file with a row for each source; the first of them as lines: name, answer, and the numbers behind it."""
     with _tool(argv):
-        optional = dict.fromkeys(("out", "text", "engine", "top", "unknown", "embeddings", "rank"), NONE)
+        optional = dict.fromkeys(("out", "text", "engine", "top", "unknown", "embeddings", "explain", "rank"), NONE)
         own, left = _own(argv, {"run": "", "source": "", **optional})
         _refuse_left(left, own)
         from tl_lightning.run import load
 
         said: dict[str, Any] = {key: own[key] for key in optional if own[key] != NONE}
-        said |= {key: _boolean(key, said[key]) for key in ("unknown", "embeddings") if key in said}
+        said |= {key: _boolean(key, said[key]) for key in ("unknown", "embeddings", "explain") if key in said}
         said |= {"top": int(said["top"])} if said.get("top", "").isdigit() else {}
         path = Path(own["source"]).expanduser()
         written = load(_folder("run", own["run"])).write_predictions(path if path.exists() else own["source"], **said)

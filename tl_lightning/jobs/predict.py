@@ -18,7 +18,8 @@ from tl_lightning.features.engine import Prefix
 from tl_lightning.runs.model import Model
 
 # By what a sample is: the module whose `sources(source, column)` names everything in it, whose `batches(sources, input,
-# size)` reads them, and whose `labelled(where, make, task, options)` finds samples with labels.
+# size)` reads them, and whose `labelled(where, make, task, options)` finds samples with labels,
+# and whose `explain(network, input, inputs, answers, names, folder)` says what answers come from.
 _READERS = {"images": "tl_lightning.data.images.image_reading", "texts": "tl_lightning.data.texts.text_reading"}
 _BATCH = 32
 _MANY = 64

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tl_lightning import checks
 from tl_lightning.bar import Bar
@@ -20,7 +21,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.evaluation.neighbours import Neighbours
 from tl_lightning.files import atomically
 from tl_lightning.jobs.kept_rows import WRITERS, Kept
-from tl_lightning.jobs.predict import Answered, answered
+from tl_lightning.jobs.predict import Answered, answered, reader_of
 from tl_lightning.runs.model import Model
 
 KINDS = tuple(WRITERS)
@@ -50,13 +51,15 @@ class Written:
 class RowOptions:
     """What a row holds beside the answer: `top` classes; the distance to what is known, from which it is unknown.
 
-    `embeddings`: features, in a .npy beside the file, a row for a row. `rank` "label_next": what tells most when it is
+    `embeddings`: features, in a .npy beside the file, a row for a row. `explain`: what the answer comes from, a
+    heat map in a folder beside the file, or the words of a text. `rank` "label_next": what tells most when it is
     labelled comes first: small margins, large distances.
     """
 
     top: int = 1
     neighbours: Neighbours | None = None
     embeddings: bool = False
+    explain: bool = False
     rank: str = ""
 
     def __post_init__(self) -> None:
@@ -75,23 +78,12 @@ def write_predictions(
     """
     if out.suffix.lower() not in KINDS:
         raise UserError(f"out={out}: the name must end in {', '.join(KINDS)}")
-    facts = [sha256(weights.read_bytes()).hexdigest(), options.top, options.neighbours is None, options.embeddings,
-             repr(model.calibration), [name for name, _ in named]]  # fmt: skip
+    asked = [options.top, options.neighbours is None, options.embeddings, options.explain]
+    facts = [sha256(weights.read_bytes()).hexdigest(), asked, repr(model.calibration), [name for name, _ in named]]
     job = sha256(json.dumps(facts).encode()).hexdigest()
     kept = Kept(out.with_name(f"{out.name}.{job[:16]}.rows"))
     out.parent.mkdir(parents=True, exist_ok=True)
-    done, began = kept.whole_rows(), time.monotonic()
-    noun, seen = model.backbone.input.noun, sys.stdout.isatty()
-    with kept.path.open("a", encoding="utf-8") as file, Bar(len(named), noun, "predict", seen) as shown:
-        shown.advance(done)
-        for found in answered(model, [sample for _, sample in named[done:]], engine):
-            if options.embeddings:
-                kept.keep_features(found, done, len(named))
-            rows = _rows(model, [name for name, _ in named], done, found, options)
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-            file.flush()
-            shown.advance(len(rows))
-    pace = (len(named) - done) / max(time.monotonic() - began, 1e-9)
+    pace = _keep_rows(model, named, kept, out.with_suffix(""), options, engine)
     errors = sum(bool(row["error"]) for row in kept.rows())
     if errors == len(named):
         said = next(kept.rows())["error"]
@@ -106,7 +98,29 @@ def write_predictions(
     return Written(out, len(named), first, errors, pace)
 
 
-def _rows(model: Model, names: Sequence[str], done: int, found: Answered, options: RowOptions) -> list[dict[str, Any]]:
+def _keep_rows(
+    model: Model, named: Sequence[tuple[str, Any]], kept: Kept, pictures: Path, options: RowOptions, engine: str
+) -> float:
+    """Add the rows that are missing; how many a second."""
+    done, began = kept.whole_rows(), time.monotonic()
+    noun, seen = model.backbone.input.noun, sys.stdout.isatty()
+    with kept.path.open("a", encoding="utf-8") as file, Bar(len(named), noun, "predict", seen) as shown:
+        shown.advance(done)
+        for found in answered(model, [sample for _, sample in named[done:]], engine):
+            if options.embeddings:
+                kept.keep_features(found, done, len(named))
+            rows = _rows(model, named, done, found, options)
+            if options.explain:
+                _explain(model, found, done, rows, pictures)
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            file.flush()
+            shown.advance(len(rows))
+    return (len(named) - done) / max(time.monotonic() - began, 1e-9)
+
+
+def _rows(
+    model: Model, named: Sequence[tuple[str, Any]], done: int, found: Answered, options: RowOptions
+) -> list[dict[str, Any]]:
     """A row for every sample of a batch, in order."""
     batch, noun = found.batch, model.backbone.input.noun.removesuffix("s")
     rows: dict[int, dict[str, Any]] = {place: {"error": said} for place, said in batch.errors.items()}
@@ -117,7 +131,19 @@ def _rows(model: Model, names: Sequence[str], done: int, found: Answered, option
             for answer, distance in zip(answers, distances.tolist(), strict=True):
                 answer |= {"distance": distance, "unknown": distance > options.neighbours.threshold}
         rows |= {place: {**row, "error": ""} for place, row in zip(batch.places, answers, strict=True)}
-    return [{noun: names[done + place], **rows[place]} for place in sorted(rows)]
+    return [{noun: named[done + place][0], **rows[place]} for place in sorted(rows)]
+
+
+def _explain(model: Model, found: Answered, done: int, rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Add to the rows of a batch what their answers come from."""
+    if found.batch.inputs is None or found.predictions is None:
+        return
+    names = [f"{done + place:06}" for place in found.batch.places]
+    answers = torch.from_numpy(found.predictions.argmax(1))
+    network, input = model.network, model.backbone.input
+    said = reader_of(model).explain(network, input, found.batch.inputs, answers, names, folder)
+    for row, text in zip((row for row in rows if not row["error"]), said, strict=True):
+        row["explained"] = text
 
 
 def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[int]:

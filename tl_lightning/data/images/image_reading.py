@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tl_lightning import machine
 from tl_lightning.data.images import layout
 from tl_lightning.data.images.decode import EXTENSIONS, load_rgb, to_rgb
+from tl_lightning.data.images.explaining import explain
 from tl_lightning.data.images.foreign import begins_like_an_image, what_else
 from tl_lightning.data.images.image_folder import ImageFolder
 from tl_lightning.data.images.loading import stack
@@ -25,6 +26,8 @@ from tl_lightning.data.incoming import Incoming
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 from tl_lightning.tasks.task import Labels, MakeTask, Task
+
+__all__ = ["batches", "explain", "labelled", "sources"]
 
 _MANY = 64  # files, from which on processes of their own decode them
 Picture = str | Image.Image  # a file's path, or what is in memory

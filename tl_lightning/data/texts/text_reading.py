@@ -10,10 +10,13 @@ from typing import Any
 
 from tl_lightning.data import table
 from tl_lightning.data.incoming import Incoming
+from tl_lightning.data.texts.explaining_words import explain
 from tl_lightning.data.texts.text_table import TEXTS, Columns, TextTable, items_of
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 from tl_lightning.tasks.task import MakeTask, Task
+
+__all__ = ["batches", "explain", "labelled", "sources"]
 
 Text = tuple[str, ...]  # one, or of pairs two
 
