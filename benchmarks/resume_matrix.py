@@ -98,7 +98,7 @@ def resumed(home: Path, said: list[str]) -> Iterator[tuple[int, list[str]]]:
     values = composed(said, str(whole))
     values["callbacks"]["copies"] = Copies(whole, home)
     train(settings_of(values))
-    for epoch in sorted(int(copy.name) for copy in home.iterdir() if copy != whole):
+    for epoch in sorted(int(copy.name) for copy in home.iterdir() if copy.name.isdigit()):
         settings = settings_of(composed([], str(home / str(epoch))))
         train(replace(settings, resume=str(home / str(epoch))), ["resume"])
         yield epoch, differences(whole, home / str(epoch))
