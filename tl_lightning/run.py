@@ -143,6 +143,16 @@ class Run:
         model = replace(self.model, calibration=self.folder.calibration())
         return export(model, self._judge(), self.folder, format, Path(out).expanduser() if out else None)
 
+    def report(self, out: str | Path = "") -> Path:
+        """One page with all that there is to see, report.html of the run or `out`; it needs no network.
+
+        Raises UserError if the run's samples are gone.
+        """
+        from tl_lightning.jobs.report import report
+
+        where = Path(out).expanduser() if out else None
+        return report(self.model, self._judge(), self.folder, where, self._allow)
+
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""
         from tl_lightning.jobs.evaluate import versus

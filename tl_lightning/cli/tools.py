@@ -114,6 +114,18 @@ def export(argv: Sequence[str]) -> None:
         print(load(_folder("run", own["run"])).export(own["format"], **said))
 
 
+def report(argv: Sequence[str]) -> None:
+    """Where the page lies."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": "", "out": NONE})
+        _refuse_left(left, own)
+        from tl_lightning.jobs.fit import quiet
+        from tl_lightning.run import load
+
+        quiet()
+        print(load(_folder("run", own["run"])).report("" if own["out"] == NONE else own["out"]))
+
+
 def wise(argv: Sequence[str]) -> None:
     """Accuracy between the pretrained and the fine-tuned network."""
     with _folder_of("run", argv) as folder:

@@ -22,50 +22,46 @@ def svg(figure: Figure, what: str) -> str:
     return text[text.index("<svg") :]
 
 
-def curves(history: Sequence[Mapping[str, str]], starts: Sequence[int], shown: Mapping[str, str]) -> Figure | None:
-    """Losses and scores by epoch, a line where each phase but the first begins; None for a run without epochs."""
-    losses = {"train": _column(history, "train/loss_epoch"), "validation": _column(history, "val/loss")}
-    scores = {name: _column(history, f"val/{key}") for key, name in shown.items()}
-    if len(losses["validation"]) < 2:
-        return None
+def curves(lines: Mapping[str, Mapping[int, float]], title: str, starts: Sequence[int] = ()) -> Figure:
+    """Lines by epoch, each a name and its points; dotted where each phase but the first begins."""
     with mpl.rc_context(_LOOK):
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-        for place, (title, lines) in enumerate((("loss", losses), ("validation scores", scores)), 1):
-            axes = figure.add_subplot(1, 2, place)
-            axes.set_title(title, loc="left", fontsize=9)
-            for name, points in lines.items():
-                axes.plot(list(points), list(points.values()), marker=".", markersize=4, label=name)
-            for start in starts[1:]:
-                axes.axvline(start - 0.5, color="grey", linewidth=0.8, linestyle=":")
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(frameon=False, fontsize=8)
+        figure = Figure(figsize=(3.9, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", fontsize=9)
+        for name, points in lines.items():
+            axes.plot(list(points), list(points.values()), marker=".", markersize=4, label=name)
+        for start in starts[1:]:
+            axes.axvline(start - 0.5, color="grey", linewidth=0.8, linestyle=":")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def rates(history: Sequence[Mapping[str, str]]) -> Figure | None:
-    """The rate of every stage by step; None where nothing has learned."""
-    names = [name for name in history[0] if name.startswith("rate/")] if history else []
-    lines = {name.partition("/")[2]: _column(history, name, by="step") for name in names}
-    if not any(max(points.values(), default=0) > 0 for points in lines.values()):
-        return None
+def rates(lines: Mapping[str, Mapping[int, float]]) -> Figure:
+    """The rate of every stage by step; none where it is frozen."""
     with mpl.rc_context(_LOOK):
-        figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+        figure = Figure(figsize=(3.9, 3.1), layout="constrained")
         axes = figure.add_subplot()
         for name, points in lines.items():
-            axes.plot(list(points), list(points.values()), label=name, linewidth=1.2)
+            axes.plot(list(points), [rate or float("nan") for rate in points.values()], label=name, linewidth=1.2)
+        axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_title("rate of each stage", loc="left", fontsize=9)
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        axes.legend(frameon=False, fontsize=8, ncols=2)
+        figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside lower center")
     return figure
+
+
+def column(history: Sequence[Mapping[str, str]], name: str, by: str = "epoch") -> dict[int, float]:
+    """The values of a column of metrics.csv, by epoch or step."""
+    return {int(row[by]): float(row[name]) for row in history if row.get(name) and row.get(by)}
 
 
 def bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Precision and recall of each class, the worst first; of more than 30 classes the 30 worst."""
     worst = sorted(rows, key=lambda row: row["f1"] or 0.0)[:30]
     with mpl.rc_context(_LOOK):
-        figure = Figure(figsize=(7.2, 0.9 + 0.34 * len(worst)), layout="constrained")
+        figure = Figure(figsize=(4.6, 0.9 + 0.34 * len(worst)), layout="constrained")
         axes = figure.add_subplot()
         for shift, key in ((-0.18, "precision"), (0.18, "recall")):
             axes.barh([i + shift for i in range(len(worst))], [row[key] or 0.0 for row in worst], 0.34, label=key)
@@ -92,8 +88,3 @@ def reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlim(0, 1.03)
         axes.set_ylim(0, 1.03)
     return figure
-
-
-def _column(history: Sequence[Mapping[str, str]], name: str, by: str = "epoch") -> dict[int, float]:
-    """The values of a column of metrics.csv, by epoch or step."""
-    return {int(row[by]): float(row[name]) for row in history if row.get(name) and row.get(by)}

@@ -83,6 +83,11 @@ class RunFiles:
         return self.path / "predictions.csv"
 
     @property
+    def report(self) -> Path:
+        """All that there is to see, as one page."""
+        return self.path / "report.html"
+
+    @property
     def export(self) -> Path:
         """The network for other programs."""
         return self.path / "export"
