@@ -153,6 +153,15 @@ class Run:
         where = Path(out).expanduser() if out else None
         return report(self.model, self._judge(), self.folder, where, self._allow)
 
+    def card(self, out: str | Path = "") -> Path:
+        """The model card, MODEL_CARD.md of the run or `out`: data, scores with intervals, limits, terms, versions.
+
+        Raises UserError if the run's samples are gone.
+        """
+        from tl_lightning.jobs.card import card
+
+        return card(self.model, self._judge(), self.folder, Path(out).expanduser() if out else None)
+
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""
         from tl_lightning.jobs.evaluate import versus

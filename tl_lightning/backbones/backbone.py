@@ -81,7 +81,7 @@ class Backbone(nn.Module):
         source = source or Source()
         self.pretrained, self.small_rates = source.pretrained, source.pretrained and source.small_rates
         self.source_known = True  # whether the weights are those of before fine-tuning
-        self.all_layers, self.source_classes = source.all_layers, source.classes
+        self.all_layers, self.source_classes, self.licence = source.all_layers, source.classes, source.licence
         self.__dict__["source_head"] = source.head  # past nn.Module, which would register its parameters
 
     def await_weights(self) -> None:

@@ -62,6 +62,7 @@ def timm(name: str, weights: str | None = "DEFAULT", image_size: int | None = No
         pretrained=weights is not None,
         head=classifier if known else None,
         classes=_classes(net) if known else (),
+        licence=str(net.pretrained_cfg.get("license") or "") if weights is not None and path is None else "",
     )
     runs = Library(run_stages, compiles=False)  # by its forward, with other modules in the place of some
     return Backbone(net, stages, image, width, readout=_readout, pool=_pooling(net), source=source, library=runs)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tl_lightning import checks
-from tl_lightning.backbones import hub, replay
+from tl_lightning.backbones import hub, licences, replay
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone, Stage, evaluating, run_one
 from tl_lightning.backbones.library import Library, Observer, RunStages, Source
@@ -65,7 +65,7 @@ def transformers(
         config.hidden_size,
         readout=lambda net, x: pool(x, pooled),
         pool=partial(pool, how="mean"),
-        source=Source(pretrained=weights is not None, all_layers=True),
+        source=Source(weights is not None, all_layers=True, licence=licences.of_folder(Path(folder))),
         library=_library(net, tokenizer, pooled, run_stages),
     )
 

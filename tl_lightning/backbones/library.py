@@ -26,7 +26,7 @@ class Source:
     `pretrained` is False where the weights are random. `small_rates`: photographs or texts taught them what high rates
     would destroy, which drawn images do not. `head` is the classifier taken off, from features (N, D) to the source's
     classes, whose names are `classes`. `all_layers`: the last layer is given to what the network was trained for, so
-    that a head does better on all of them (language models).
+    that a head does better on all of them (language models). `licence` of the weights, empty where nothing states it.
     """
 
     pretrained: bool = True
@@ -34,6 +34,7 @@ class Source:
     head: nn.Module | None = None
     classes: tuple[str, ...] = ()
     all_layers: bool = False
+    licence: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tl_lightning import machine
 from tl_lightning.cli.main import one_line_errors
@@ -14,6 +14,9 @@ from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.printable import printable
+
+if TYPE_CHECKING:
+    from tl_lightning.run import Run
 
 NONE = "null"  # of an option: it is not asked for
 
@@ -116,14 +119,14 @@ def export(argv: Sequence[str]) -> None:
 
 def report(argv: Sequence[str]) -> None:
     """Where the page lies."""
-    with _tool(argv):
-        own, left = _own(argv, {"run": "", "out": NONE})
-        _refuse_left(left, own)
-        from tl_lightning.jobs.fit import quiet
-        from tl_lightning.run import load
+    with _written_by(argv) as (run, where):
+        print(run.report(where))
 
-        quiet()
-        print(load(_folder("run", own["run"])).report("" if own["out"] == NONE else own["out"]))
+
+def card(argv: Sequence[str]) -> None:
+    """Where the model card lies."""
+    with _written_by(argv) as (run, where):
+        print(run.card(where))
 
 
 def wise(argv: Sequence[str]) -> None:
@@ -189,6 +192,19 @@ def _refuse_left(left: Sequence[str], known: dict[str, Any]) -> None:
         raise UserError(f"{strange[0]}: there is no option '{name}' here: {nearest(name, known)}")
     if missing := [name for name, value in known.items() if not value]:
         raise UserError(f"{missing[0]}=... must be given")
+
+
+@contextmanager
+def _written_by(argv: Sequence[str]) -> Iterator[tuple[Run, str]]:
+    """The run, and where what is made of it goes; empty for its own folder. Errors as in `_tool`."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": "", "out": NONE})
+        _refuse_left(left, own)
+        from tl_lightning.jobs.fit import quiet
+        from tl_lightning.run import load
+
+        quiet()
+        yield load(_folder("run", own["run"])), "" if own["out"] == NONE else own["out"]
 
 
 @contextmanager

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "how good a run is, and where it errs: tl evaluate run=RUN [split=test | data.root=FOLDER]",
     ),
     "report": ("tools", "report", "one page with all that there is to see of a run: tl report run=RUN"),
+    "card": ("tools", "card", "the model card of a run, as hubs show it: tl card run=RUN"),
     "export": ("tools", "export", "the network for other programs: tl export run=RUN format=onnx"),
     "wise": ("tools", "wise", "between the pretrained and the fine-tuned network: tl wise run=RUN"),
     "soup": ("tools", "soup", "the mean of a sweep's runs: tl soup sweep=multirun/DATE/TIME"),

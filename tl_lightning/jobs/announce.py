@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from tl_lightning.backbones.licences import forbids_commerce
 from tl_lightning.build import Setup
 from tl_lightning.callbacks.phases import PhasedEarlyStopping
 from tl_lightning.config.settings import Settings
@@ -34,6 +35,8 @@ def introduce(settings: Settings, setup: Setup) -> None:
     if backbone.pretrained and not backbone.small_rates:
         weights += " (drawn images; where ImageNet weights may be had, they know photographs better)"
     log.info(f"backbone  {name}, {weights}, {backbone.input}")
+    if forbids_commerce(backbone.licence):
+        log.warning(f"licence   {backbone.licence}: these weights, and what is trained from them, are not for commerce")
     log.info(f"strategy  {setup.strategy}")
     if remark := setup.data.remark():
         log.info(f"pixels    {remark}")

@@ -18,7 +18,8 @@ from tl_lightning.reports.advice import pareto, pareto_figure
 from tl_lightning.reports.markdown import markdown
 
 _COLUMNS = (
-    "backbone", "left out", "95 % interval", "LogME", "H-score", "parameters", "images/s", "MB an image", "best",
+    "backbone", "left out", "95 % interval", "LogME", "H-score", "parameters", "images/s",
+    "MB an image", "licence", "best",
 )  # fmt: skip
 
 
@@ -38,6 +39,7 @@ class Rank:
     parameters: int
     speed: float
     megabytes: float
+    licence: str
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -76,6 +78,7 @@ def rank(settings: Mapping[str, Settings], out: Path, download: bool = False) ->
     front = pareto([(r.speed, r.accuracy) for r in found])
     rows = [[f"`{r.name}`", f"{r.accuracy:.3f}", "{:.3f}-{:.3f}".format(*r.interval), f"{r.logme:.3f}",
              f"{r.h_score:.3f}", f"{r.parameters / 1e6:.1f}M", f"{r.speed:.0f}", f"{r.megabytes:.0f}",
+             r.licence or "not stated",
              "yes" if best else ""] for r, best in zip(found, front, strict=True)]  # fmt: skip
     yield markdown(_COLUMNS, rows)
     pareto_figure([(r.name, r.speed, r.accuracy, r.interval) for r in found]).savefig(out)
@@ -89,4 +92,5 @@ def measured(name: str, settings: Settings) -> Rank:
     last = evidence.last
     parameters = sum(p.numel() for p in backbone.parameters())
     size = activation_bytes(backbone) / 1e6
-    return Rank(name, last.accuracy, evidence.images, last.logme, last.h_score, parameters, pace(backbone), size)
+    return Rank(name, last.accuracy, evidence.images, last.logme, last.h_score, parameters, pace(backbone), size,
+                backbone.licence)  # fmt: skip

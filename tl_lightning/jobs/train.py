@@ -127,6 +127,7 @@ def _write_model(folder: RunFolder, settings: Settings, setup: Setup) -> None:
         "task": module.task.facts(),
         "classes": list(module.task.outputs),
         "preprocessing": setup.data.input.facts(),
+        "licence": module.backbone.licence,
         "features": module.backbone.feature_dim,
         "stages": module.backbone.stage_names,
         "head": _without_objects(settings.head),

@@ -88,6 +88,11 @@ class RunFiles:
         return self.path / "report.html"
 
     @property
+    def card(self) -> Path:
+        """What others should know of the model."""
+        return self.path / "MODEL_CARD.md"
+
+    @property
     def export(self) -> Path:
         """The network for other programs."""
         return self.path / "export"

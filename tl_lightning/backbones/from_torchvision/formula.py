@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from tl_lightning.errors import UserError
 
 NAME = "formula"  # backbone.weights=formula
+LICENCE = "apache-2.0"  # as all of the package
 FOLDER = Path(__file__).parents[2] / "weights"
 # sha256 of FOLDER/MODEL_formula.safetensors
 DIGESTS = {"mobilenet_v2": "0439fd42c1edf64f54fab35d9b8cffa9e1bdc2ccc59b04251d3c72a04248b9a8"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torchvision.models import WeightsEnum, get_model
 from torchvision.models.vision_transformer import interpolate_embeddings
 
+from tl_lightning.backbones import licences
 from tl_lightning.backbones import weights as pretrained
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.from_torchvision import entries, formula
@@ -25,6 +27,20 @@ def _input(entry: WeightsEnum, own_size: int | None, image_size: int | None) -> 
         raise UserError(f"backbone.image_size={image_size} must be a whole number of pixels, or null")
     image, size = entries.image_input(entry), image_size or own_size
     return image.at(size) if size else image
+
+
+def _take_off(net: nn.Module, family: Family) -> None:
+    """Leave the features in the place of the classifier's answer."""
+    if family.head.split(".")[0] not in family.unused:
+        parent, _, child = family.head.rpartition(".")
+        setattr(net.get_submodule(parent), child, nn.Identity())
+
+
+def _licence(entry: WeightsEnum, weights: str | None, path: Path | None) -> str:
+    """Of the weights: those that the package ships are under its own, of a local file nothing is known."""
+    if weights == formula.NAME:
+        return formula.LICENCE
+    return licences.of_torchvision(entry.meta.get("license")) if weights is not None and path is None else ""
 
 
 def _options(name: str, family: Family, image: ImageInput, random: bool) -> dict[str, Any]:
@@ -67,15 +83,14 @@ def torchvision(
         if name.startswith("vit"):
             state = dict(interpolate_embeddings(image.size, net.patch_size, OrderedDict(state)))
         has_source_head = pretrained.fit(net, state, (family.head,), family.unused, str(path or entry))
-    if family.head.split(".")[0] not in family.unused:
-        parent, _, child = family.head.rpartition(".")
-        setattr(net.get_submodule(parent), child, nn.Identity())
+    _take_off(net, family)
     known = has_source_head and not invalid_head and head.in_features == feature_dim
     source = Source(
         pretrained=weights is not None,
         small_rates=own_size is None,
         head=head if known else None,
         classes=tuple(entry.meta["categories"] or ()) if has_source_head else (),
+        licence=_licence(entry, weights, path),
     )
     stages = family.stages(net)
     return Backbone(net, stages, image, feature_dim, readout=family.readout, pool=family.pool, source=source)
