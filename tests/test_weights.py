@@ -11,6 +11,7 @@ from torchvision.models import get_model, mobilenet_v2, resnet18
 from tl_lightning.backbones import torchvision as backbone
 from tl_lightning.backbones.from_torchvision import formula
 from tl_lightning.errors import UserError
+from tl_lightning.runs import model
 
 
 def state_of(name, **options):
@@ -33,6 +34,18 @@ def test_local_file(extension, half, tmp_path):
     # the classifier is kept aside, with its source's parameters, and is no parameter of ours
     torch.testing.assert_close(network.source_head.weight, saved["fc.weight"].float(), rtol=0, atol=0)
     assert not any("source_head" in n for n, _ in network.named_parameters())
+
+
+@pytest.mark.parametrize("extension", ["pth", "safetensors"])
+def test_networks_that_ask_for_the_version_of_their_weights(extension, tmp_path):
+    """MNASNet refuses weights without one, which no file of safetensors can hold; so do a run's own."""
+    state, path = state_of("mnasnet0_5"), tmp_path / f"w.{extension}"
+    save_file(state, path) if extension == "safetensors" else torch.save(dict(state), path)
+    network = backbone("mnasnet0_5", str(path))
+    torch.testing.assert_close(network.net.layers[0].weight, state["layers.0.weight"], rtol=0, atol=0)
+    head, again = torch.nn.Linear(1280, 2), backbone("mnasnet0_5", None)
+    model.load_state(model.state_of(network.net, head), again.net, torch.nn.Linear(1280, 2))
+    torch.testing.assert_close(again.net.state_dict(), network.net.state_dict(), rtol=0, atol=0)
 
 
 def test_nested_state_dict(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -90,8 +91,15 @@ def fit(net: nn.Module, state: dict[str, Tensor], heads: Sequence[str], unused: 
     if any(faults.values()):
         listed = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in faults.items() if keys)
         raise UserError(f"weights {source} are of another architecture than {type(net).__name__}: {listed}")
-    net.load_state_dict(state, strict=False)
+    put(net, state, strict=False)
     return kept
+
+
+def put(net: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
+    """Load weights that came without their modules' versions, which some networks ask for (MNASNet): as its own are."""
+    versioned = OrderedDict(state)
+    versioned._metadata = net.state_dict()._metadata  # type: ignore[attr-defined]
+    net.load_state_dict(versioned, strict)
 
 
 def _refuse_infinite(state: Mapping[str, Tensor], source: str) -> None:

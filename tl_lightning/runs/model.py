@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tl_lightning import targets
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.backbone import Backbone
+from tl_lightning.backbones.weights import put
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.calibration import Calibration
 from tl_lightning.files import atomically
@@ -86,7 +87,7 @@ def state_of(net: nn.Module, head: nn.Module) -> dict[str, Tensor]:
 def load_state(state: Mapping[str, Tensor], net: nn.Module, head: nn.Module) -> None:
     """Put weights that `state_of` gave into a network and a head."""
     own = net.state_dict().keys()  # of which some may begin like the head's
-    net.load_state_dict({k: v for k, v in state.items() if k in own})
+    put(net, {k: v for k, v in state.items() if k in own})
     head.load_state_dict({k.removeprefix(_HEAD): v for k, v in state.items() if k not in own})
 
 
