@@ -247,10 +247,10 @@ def test_what_the_run_does_not_know(run, shades, tmp_path):
         assert most == sorted(sign * row[key] for row in first[:20])[:10]
     with pytest.raises(tl.UserError, match="rank=first is unknown"):
         run.write_predictions(source, tmp_path / "out.csv", rank="first")
-    (run.path / "neighbours.safetensors").write_bytes(b"no")
+    (run.path / "features.safetensors").write_bytes(b"no")
     with pytest.raises(tl.UserError, match=r"is damaged .* remove it"):
         run.write_predictions(source, tmp_path / "out.csv", unknown=True)
-    (run.path / "neighbours.safetensors").unlink()
+    (run.path / "features.safetensors").unlink()
 
 
 def test_parquet(run, shades, tmp_path):

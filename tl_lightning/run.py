@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tl_lightning.backbones.backbone import Backbone
     from tl_lightning.data.datamodule import LabelledData
     from tl_lightning.evaluation.comparison import Comparison
+    from tl_lightning.jobs.add_class import Extended
     from tl_lightning.jobs.evaluate import Evaluation
     from tl_lightning.jobs.export import Exported
     from tl_lightning.jobs.judge import Judge
@@ -94,13 +95,13 @@ class Run:
         it is labelled first. A call that was killed goes on where it was. Raises UserError for what is not there or is
         of another kind, and where nothing can be read.
         """
-        from tl_lightning.jobs.feature_index import neighbours_of
+        from tl_lightning.jobs.feature_index import feature_index
         from tl_lightning.jobs.predict import sources
         from tl_lightning.jobs.prediction_file import RowOptions, write_predictions
 
         model = replace(self.model, calibration=self.folder.calibration())
         known = unknown or options.get("rank") == "label_next"
-        neighbours = neighbours_of(self.folder.neighbours_file, self._judge()) if known else None
+        neighbours = feature_index(self.folder.features_file, self._judge).neighbours() if known else None
         chosen = RowOptions(neighbours=neighbours, **options)
         where = Path(out).expanduser() if out else self.folder.predictions
         return write_predictions(model, self.folder.weights_file, sources(model, source, text), where, chosen, engine)
@@ -161,6 +162,21 @@ class Run:
         from tl_lightning.jobs.card import card
 
         return card(self.model, self._judge(), self.folder, Path(out).expanduser() if out else None)
+
+    def add_class(self, data: str | Path, out: str | Path = "") -> Extended:
+        """A run like this one that knows the classes in another folder or table, too; it needs no old samples.
+
+        The exact head is solved anew on the features that the run has kept (after `unknown=True` once, or made now if
+        its samples are there) and on those of the new samples, of which every fifth is held back. `out`: the run's
+        folder with "-extended" if it is not said. Raises UserError for tasks that are not one class for each sample,
+        heads that are not linear, and an `out` that holds a run.
+        """
+        from tl_lightning.jobs.add_class import add_class
+        from tl_lightning.jobs.feature_index import feature_index
+
+        index = feature_index(self.folder.features_file, self._judge)
+        where = Path(out).expanduser() if out else self.path.with_name(f"{self.path.resolve().name}-extended")
+        return add_class(self.model, self.folder, index, Path(data).expanduser(), where, self._allow)
 
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""

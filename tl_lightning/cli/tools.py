@@ -117,6 +117,21 @@ def export(argv: Sequence[str]) -> None:
         print(load(_folder("run", own["run"])).export(own["format"], **said))
 
 
+def add_class(argv: Sequence[str]) -> None:
+    """What became of old classes and of new ones. Raises UserError, shown as one line, where no data are named."""
+    with _tool(argv):
+        own, left = _own(argv, {"run": "", "data.root": NONE, "data.file": NONE, "out": NONE})
+        _refuse_left(left, own)
+        from tl_lightning.jobs.fit import quiet
+        from tl_lightning.run import load
+
+        quiet()
+        named = [own[key] for key in ("data.root", "data.file") if own[key] != NONE]
+        if not named:
+            raise UserError("data.root=... (or data.file=... of texts) must be given: the samples of the new class")
+        print(load(_folder("run", own["run"])).add_class(named[0], "" if own["out"] == NONE else own["out"]))
+
+
 def report(argv: Sequence[str]) -> None:
     """Where the page lies."""
     with _written_by(argv) as (run, where):

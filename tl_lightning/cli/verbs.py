@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "evaluate",
         "how good a run is, and where it errs: tl evaluate run=RUN [split=test | data.root=FOLDER]",
     ),
+    "add_class": ("tools", "add_class", "a further class, without training: tl add_class run=RUN data.root=new_class"),
     "report": ("tools", "report", "one page with all that there is to see of a run: tl report run=RUN"),
     "card": ("tools", "card", "the model card of a run, as hubs show it: tl card run=RUN"),
     "export": ("tools", "export", "the network for other programs: tl export run=RUN format=onnx"),

@@ -142,7 +142,7 @@ def _write_int8(pipeline: Pipeline, judge: Judge, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole, prepared = f"{scratch}/whole.onnx", f"{scratch}/prepared.onnx"
         _write_onnx(pipeline, judge, Path(whole))
-        quant_pre_process(whole, prepared)
+        quant_pre_process(whole, prepared, skip_symbolic_shape=True)  # which knows no attention
         calibration = _Calibration(_batches(judge, "train", _CALIBRATED), list(pipeline.input.raw_axes))
         quantize_static(prepared, str(path), calibration, QuantFormat.QDQ, per_channel=True, reduce_range=True,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)  # fmt: skip

@@ -1,45 +1,72 @@
-"""What a run knows, as a small index of its training samples' features, to tell samples that it does not know."""
+"""What a run has seen, as features that are kept: to tell what it does not know, and to add classes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.neighbours import K, Neighbours
 from tl_lightning.files import atomically
 from tl_lightning.jobs.judge import Judge
 
-_MOST = 5000  # training samples
+_MOST = 5000  # samples of a split
 
 
-def neighbours_of(path: Path, judge: Judge) -> Neighbours:
-    """The index in a file, made of the training samples if there is none yet.
+@dataclass(frozen=True)
+class FeatureIndex:
+    """Features (M, D) and targets (M,) or (M, C) of up to 5,000 samples of the training and the validation split."""
+
+    features: np.ndarray
+    targets: np.ndarray
+    val_features: np.ndarray
+    val_targets: np.ndarray
+
+    def neighbours(self) -> Neighbours:
+        """Of the training samples."""
+        return Neighbours.of(self.features)
+
+    def write(self, path: Path) -> None:
+        """The arrays by name, features in half precision."""
+        arrays = {name: torch.from_numpy(np.asarray(value)) for name, value in vars(self).items()}
+        tensors = {name: value.half() if "features" in name else value for name, value in arrays.items()}
+        atomically(path, lambda draft: save_file({k: v.contiguous() for k, v in tensors.items()}, draft))
+
+    @classmethod
+    def read(cls, path: Path) -> FeatureIndex:
+        """What `write` left. Raises UserError for a file that is damaged."""
+        try:
+            with safe_open(path, "np") as file:
+                arrays = {name: file.get_tensor(name) for name in cls.__dataclass_fields__}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): remove it, and it is made again") from error
+        return cls(**{k: v.astype(np.float32) if "features" in k else v for k, v in arrays.items()})
+
+
+def feature_index(path: Path, judge: Callable[[], Judge]) -> FeatureIndex:
+    """The index in a file; if there is none yet it is made of the run's samples, which are not needed again.
 
     Raises UserError for too few of them, and for a file that is damaged.
     """
     if not path.is_file():
-        _write(path, judge)
-    try:
-        with safe_open(path, "np") as file:
-            rows, threshold = file.get_tensor("rows"), float(file.get_tensor("threshold")[0])
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): remove it, and it is made again") from error
-    return Neighbours(rows, threshold)
+        of_run = judge()
+        if (number := of_run.data.samples.size("train")) <= K:
+            raise UserError(f"{number} training samples are too few to say what is near them: it takes more than {K}")
+        FeatureIndex(*_features(of_run, "train"), *_features(of_run, "val")).write(path)
+    return FeatureIndex.read(path)
 
 
 @torch.no_grad()
-def _write(path: Path, judge: Judge) -> None:
-    number = judge.data.samples.size("train")
-    if number <= K:
-        raise UserError(f"unknown=true needs more than {K} training samples: there are {number}")
-    picked, normalise = np.random.default_rng(0).permutation(number)[:_MOST], judge.data.input.normalise
-    batches = judge.raw_inputs("train", picked.tolist())
-    found = [judge.model.backbone(normalise(inputs)).float().numpy() for inputs in batches]
-    made = Neighbours.of(np.concatenate(found))
-    tensors = {"rows": torch.from_numpy(made.rows), "threshold": torch.tensor([made.threshold], dtype=torch.float64)}
-    atomically(path, lambda draft: save_file(tensors, draft))
+def _features(judge: Judge, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features (M, D) and targets of samples drawn from a split."""
+    picked = np.random.default_rng(0).permutation(judge.data.samples.size(split))[:_MOST]
+    batches = judge.raw_inputs(split, picked.tolist())
+    found: list[Tensor] = [judge.model.backbone(judge.data.input.normalise(inputs)).float() for inputs in batches]
+    return torch.cat(found).numpy(), judge.data.samples.targets(split)[picked]

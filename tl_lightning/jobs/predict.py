@@ -103,14 +103,29 @@ def outputs_of(model: Model, samples: Sequence[Any]) -> tuple[Tensor, dict[int, 
 
     Raises UserError where nothing can be read.
     """
-    outputs: list[Tensor] = []
+    (_, outputs), errors = _of_all(model, samples)
+    return outputs, errors
+
+
+def features_of(model: Model, samples: Sequence[Any]) -> tuple[np.ndarray, dict[int, str]]:
+    """Features (N, D) of those samples that can be read, and why others cannot, by place.
+
+    Raises UserError where nothing can be read.
+    """
+    (features, _), errors = _of_all(model, samples)
+    return features.numpy(), errors
+
+
+def _of_all(model: Model, samples: Sequence[Any]) -> tuple[tuple[Tensor, Tensor], dict[int, str]]:
+    every: list[tuple[Tensor, Tensor]] = []
     errors: dict[int, str] = {}
     for batch, found in _passed(model, samples, "eager"):
         errors.update(batch.errors)
-        outputs += [found[1]] if found else []
-    if not outputs:
+        every += [found] if found else []
+    if not every:
         raise UserError(errors[0] if errors else "there are no samples")
-    return torch.cat(outputs), errors
+    features, outputs = zip(*every, strict=True)
+    return (torch.cat(features), torch.cat(outputs)), errors
 
 
 @torch.no_grad()

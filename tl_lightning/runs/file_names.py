@@ -98,9 +98,9 @@ class RunFiles:
         return self.path / "export"
 
     @property
-    def neighbours_file(self) -> Path:
-        """Features of training samples, to tell what the model does not know."""
-        return self.path / "neighbours.safetensors"
+    def features_file(self) -> Path:
+        """Features of samples, to tell what the model does not know, and to add classes."""
+        return self.path / "features.safetensors"
 
     @property
     def evaluation(self) -> Path:
