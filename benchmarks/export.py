@@ -76,7 +76,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            chosen = {"strategy": "linear_probe", "logger": "none", "callbacks": "none", "data.workers": 0, **words}
+            chosen = {"strategy": "linear_probe", "logger": "none", "callbacks": "none", **words}
             if not words:
                 chosen |= {"backbone.weights": None, "backbone.image_size": 96, "data.max_per_class": 10}
             run = tl.train(data, backbone=name, run_dir=Path(folder, "run"), **chosen)
