@@ -24,6 +24,8 @@ from pathlib import Path
 import tl_lightning as tl  # first: it lets torchvision be imported
 
 import torch  # isort: skip
+import yaml
+
 from tl_lightning.errors import UserError
 from tl_lightning.jobs import export
 
@@ -68,7 +70,7 @@ def main() -> None:
     """Print the table."""
     logging.disable(logging.INFO)
     data, *said = sys.argv[1:]
-    words = {key: value for key, _, value in (w.partition("=") for w in said if "=" in w)}
+    words = {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in said if "=" in w)}
     names = [w for w in said if "=" not in w] or FAMILIES
     print(
         "| network | format | greatest difference | answers that agree | accuracy before, after | MB | ms | ms, eager |"
