@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 import tl_lightning as tl
+from tests.commands import tl as command
 from tests.conftest import write_image
 from tests.texts import write_texts
 from tests.zoo import WORDS
@@ -282,3 +283,16 @@ def test_which_words_an_answer_comes_from(model, tmp_path):
     run.write_predictions([text for text, _ in rows], tmp_path / "out.jsonl", explain=True)
     first = [json.loads(line)["explained"].split()[0] for line in (tmp_path / "out.jsonl").open()]
     assert np.mean([said.partition(":")[0] == word for said, word in zip(first, words, strict=True)]) > 0.8
+
+
+def test_thresholds_and_features_go_with_the_weights_that_they_were_made_of(shades, tmp_path):
+    """A run that is gone on with has others; its predictions must not obey those of before."""
+    words = {**PROBE, "strategy": "lp_ft", "callbacks": "default", "callbacks.progress": None}
+    run = tl.train(shades, run_dir=tmp_path / "run", **words, **{"trainer.max_epochs": 1})
+    run.evaluate(threshold="f1")
+    run.write_predictions(shades / "dark", unknown=True)
+    kept = (run.path / "calibration.json", run.path / "features.safetensors")
+    assert all(path.is_file() for path in kept)
+    assert command(f"resume={run.path}", "trainer.max_epochs=2", cwd=tmp_path).returncode == 0
+    assert not any(path.exists() for path in kept)
+    assert "" not in tl.load(run.path).predict(shades).answers

@@ -74,7 +74,9 @@ def _versions() -> dict[str, str]:
 
 
 def write_weights(folder: RunFolder, state: Mapping[str, Tensor]) -> None:
-    """model.safetensors, never half written."""
+    """model.safetensors, never half written; what was made of other weights, thresholds and features, goes."""
+    for made in (folder.calibration_file, folder.features_file):
+        made.unlink(missing_ok=True)
     atomically(folder.weights_file, lambda path: save_file(dict(state), path, {"format": "pt"}))
 
 
