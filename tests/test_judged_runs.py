@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -296,3 +298,32 @@ def test_thresholds_and_features_go_with_the_weights_that_they_were_made_of(shad
     assert command(f"resume={run.path}", "trainer.max_epochs=2", cwd=tmp_path).returncode == 0
     assert not any(path.exists() for path in kept)
     assert "" not in tl.load(run.path).predict(shades).answers
+
+
+@pytest.mark.parametrize(("file", "text", "said"), [
+    ("calibration.json", '{"format": 1, "temperature": "hot"}', "temperature=hot must be a number"),
+    ("calibration.json", '{"format": 1, "temperature": -1}', "temperature=-1 must be a number"),
+    ("calibration.json", '{"format": 1, "thresholds": 5}', "its thresholds are no list"),
+    ("calibration.json", '{"format": 1, "thresholds": [0.5]}', "holds 1 thresholds, and there are 3 classes"),
+    ("calibration.json", '{"format": 1, "thresholds": [0.5, 2, 0.5]}', "threshold=2 must be a number"),
+    ("calibration.json", "[" * 5000, "calibration.json is damaged")])  # fmt: skip
+def test_a_strangers_calibration(run, shades, tmp_path, file, text, said):
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    (copy / file).write_text(text)
+    with pytest.raises(tl.UserError, match=said):
+        tl.load(copy).predict(shades / "dark")
+
+
+def test_a_strangers_features_and_links(run, shades, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    save_file({"features": torch.zeros(3, 7), "targets": torch.zeros(3), "val_features": torch.zeros(3, 7),
+               "val_targets": torch.zeros(3)}, copy / "features.safetensors")  # fmt: skip
+    with pytest.raises(tl.UserError, match=r"features.safetensors is damaged \(features \(3, 7\)\)"):
+        tl.load(copy).write_predictions(shades / "dark", unknown=True)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(copy / "evaluation", ignore_errors=True)
+    (copy / "evaluation").symlink_to(tmp_path / "elsewhere")
+    for act_on in (lambda r: r.evaluate(), lambda r: r.report(), lambda r: r.write_predictions(shades / "dark")):
+        with pytest.raises(tl.UserError, match="evaluation is a link that leads out of the run's folder"):
+            act_on(tl.load(copy))
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -74,7 +74,7 @@ class Run:
         """
         from tl_lightning.jobs.predict import predict
 
-        return predict(replace(self.model, calibration=self.folder.calibration()), source)
+        return predict(self._calibrated(), source)
 
     def write_predictions(
         self,
@@ -99,12 +99,12 @@ class Run:
         from tl_lightning.jobs.predict import sources
         from tl_lightning.jobs.prediction_file import RowOptions, write_predictions
 
-        model = replace(self.model, calibration=self.folder.calibration())
+        model, folder = self._calibrated(), self._writable()
         known = unknown or options.get("rank") == "label_next"
-        neighbours = feature_index(self.folder.features_file, self._judge).neighbours() if known else None
+        neighbours = feature_index(folder, model.backbone.feature_dim, self._judge).neighbours() if known else None
         chosen = RowOptions(neighbours=neighbours, **options)
-        where = Path(out).expanduser() if out else self.folder.predictions
-        return write_predictions(model, self.folder.weights_file, sources(model, source, text), where, chosen, engine)
+        where = Path(out).expanduser() if out else folder.predictions
+        return write_predictions(model, folder.weights_file, sources(model, source, text), where, chosen, engine)
 
     def evaluate(
         self,
@@ -127,11 +127,11 @@ class Run:
 
         where = Path(out).expanduser() if out else None
         if not data:
-            return evaluate(self._judge(), self.folder, split, group=group, threshold=threshold, out=where)
+            return evaluate(self._judge(), self._writable(), split, group=group, threshold=threshold, out=where)
         if threshold:
             raise UserError("a threshold is chosen on the run's own validation samples: name no other data beside it")
         elsewhere = Path(data).expanduser()
-        return evaluate_elsewhere(self.model, self.folder, elsewhere, group=group, out=where, allow=self._allow)
+        return evaluate_elsewhere(self.model, self._writable(), elsewhere, group=group, out=where, allow=self._allow)
 
     def export(self, format: str = "onnx", out: str | Path = "") -> Exported:
         """The network as a file that other programs run: "onnx", "onnx_int8" or "torch_export".
@@ -141,8 +141,8 @@ class Run:
         """
         from tl_lightning.jobs.export import export
 
-        model = replace(self.model, calibration=self.folder.calibration())
-        return export(model, self._judge(), self.folder, format, Path(out).expanduser() if out else None)
+        where = Path(out).expanduser() if out else None
+        return export(self._calibrated(), self._judge(), self._writable(), format, where)
 
     def report(self, out: str | Path = "") -> Path:
         """One page with all that there is to see, report.html of the run or `out`; it needs no network.
@@ -152,7 +152,7 @@ class Run:
         from tl_lightning.jobs.report import report
 
         where = Path(out).expanduser() if out else None
-        return report(self.model, self._judge(), self.folder, where, self._allow)
+        return report(self.model, self._judge(), self._writable(), where, self._allow)
 
     def card(self, out: str | Path = "") -> Path:
         """The model card, MODEL_CARD.md of the run or `out`: data, scores with intervals, limits, terms, versions.
@@ -161,7 +161,7 @@ class Run:
         """
         from tl_lightning.jobs.card import card
 
-        return card(self.model, self._judge(), self.folder, Path(out).expanduser() if out else None)
+        return card(self.model, self._judge(), self._writable(), Path(out).expanduser() if out else None)
 
     def add_class(self, data: str | Path, out: str | Path = "") -> Extended:
         """A run like this one that knows the classes in another folder or table, too; it needs no old samples.
@@ -174,15 +174,25 @@ class Run:
         from tl_lightning.jobs.add_class import add_class
         from tl_lightning.jobs.feature_index import feature_index
 
-        index = feature_index(self.folder.features_file, self._judge)
+        folder = self._writable()
+        index = feature_index(folder, self.model.backbone.feature_dim, self._judge)
         where = Path(out).expanduser() if out else self.path.with_name(f"{self.path.resolve().name}-extended")
-        return add_class(self.model, self.folder, index, Path(data).expanduser(), where, self._allow)
+        return add_class(self.model, folder, index, Path(data).expanduser(), where, self._allow)
 
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""
         from tl_lightning.jobs.evaluate import versus
 
         return versus(self._judge(), other._judge(), split)
+
+    def _calibrated(self) -> Model:
+        """The model with the temperature and the thresholds that the folder holds now."""
+        return replace(self.model, calibration=self.folder.calibration())
+
+    def _writable(self) -> RunFolder:
+        """The folder, of which no link leads out: it may come from a stranger. Raises UserError for one that does."""
+        self.folder.refuse_links_out()
+        return self.folder
 
     def _judge(self) -> Judge:
         from tl_lightning.jobs.judge import judge

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,11 +89,10 @@ def _held(known: np.ndarray) -> np.ndarray:
 
 
 def _head(folder: RunFolder, model: Model, task: Task, allow: Sequence[str]) -> nn.Module:
-    make: Any = targets.build(model.facts["head"], allow)
-    head = make(model.backbone.feature_dim, task.start())
-    if not isinstance(head, nn.Module):
+    if not isinstance(model.facts["head"], Mapping):
         raise UserError(f"{folder.path} has a head that no file describes: a class cannot be added to it")
-    return head.eval()
+    make: Callable[..., nn.Module] = targets.build(model.facts["head"], allow)
+    return make(model.backbone.feature_dim, task.start()).eval()
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.evaluation.neighbours import K, Neighbours
 from tl_lightning.files import atomically
 from tl_lightning.jobs.judge import Judge
+from tl_lightning.runs.folder import RunFolder
 
 _MOST = 5000  # samples of a split
 
@@ -50,17 +51,22 @@ class FeatureIndex:
         return cls(**{k: v.astype(np.float32) if "features" in k else v for k, v in arrays.items()})
 
 
-def feature_index(path: Path, judge: Callable[[], Judge]) -> FeatureIndex:
-    """The index in a file; if there is none yet it is made of the run's samples, which are not needed again.
+def feature_index(folder: RunFolder, width: int, judge: Callable[[], Judge]) -> FeatureIndex:
+    """The index of a run; if there is none yet it is made of its samples, which are not needed again.
 
-    Raises UserError for too few of them, and for a file that is damaged.
+    `width` of its features. Raises UserError for too few samples, and for a file that is damaged.
     """
+    path = folder.features_file
     if not path.is_file():
         of_run = judge()
         if (number := of_run.data.samples.size("train")) <= K:
             raise UserError(f"{number} training samples are too few to say what is near them: it takes more than {K}")
         FeatureIndex(*_features(of_run, "train"), *_features(of_run, "val")).write(path)
-    return FeatureIndex.read(path)
+    found = FeatureIndex.read(path)
+    for features, targets in ((found.features, found.targets), (found.val_features, found.val_targets)):
+        if features.ndim != 2 or features.shape[1] != width or len(features) != len(targets) or not len(features):
+            raise UserError(f"{path} is damaged (features {features.shape}): remove it, and it is made again")
+    return found
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -57,6 +58,14 @@ class RunFolder(RunFiles):
                 f"with it by resume={self.path}"
             )
 
+    def refuse_links_out(self) -> None:
+        """Raise UserError if a link in the folder leads out of it, where nothing of a run may be written."""
+        home = self.path.resolve()
+        for parent, folders, files in os.walk(self.path):
+            for path in (Path(parent, name) for name in (*folders, *files)):
+                if path.is_symlink() and not path.resolve().is_relative_to(home):
+                    raise UserError(f"{path} is a link that leads out of the run's folder: remove it")
+
     def write_config(self, values: Mapping[str, Any]) -> None:
         """config.yaml, the paths inside of the run relative to wherever it lies."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -97,7 +106,10 @@ class RunFolder(RunFiles):
         if not self.calibration_file.is_file():
             return Calibration()
         values = self._read(self.calibration_file, json.loads, json.JSONDecodeError)
-        return Calibration(values.get("temperature", 1.0), tuple(values.get("thresholds", ())))
+        thresholds = values.get("thresholds", [])
+        if not isinstance(thresholds, list):
+            raise UserError(f"{self.calibration_file} is damaged: its thresholds are no list; remove it")
+        return Calibration(values.get("temperature", 1.0), tuple(thresholds))
 
     def write_calibration(self, calibration: Calibration) -> None:
         """calibration.json."""

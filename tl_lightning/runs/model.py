@@ -42,6 +42,13 @@ class Model:
     facts: Mapping[str, Any]
     calibration: Calibration = field(default_factory=Calibration)
 
+    def __post_init__(self) -> None:
+        if (number := len(self.calibration.thresholds)) not in (0, len(self.task.outputs)):
+            raise UserError(
+                f"calibration.json holds {number} thresholds, and there are {len(self.task.outputs)} {self.task.noun}: "
+                "remove it, and evaluate again"
+            )
+
     @property
     def backbone(self) -> Backbone:
         """The network without its head."""

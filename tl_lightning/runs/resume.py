@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +96,7 @@ def refuse_outside(folder: RunFolder) -> None:
     for key, text in (found for group in ("callbacks", "logger") for found in _texts(values.get(group), group)):
         if Path(text).is_absolute() or ".." in Path(text).parts:
             raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
-    home = folder.path.resolve()
-    for parent, folders, files in os.walk(folder.path):
-        for path in (Path(parent, name) for name in (*folders, *files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(home):
-                raise UserError(f"{path} is a link that leads out of the run's folder: remove it")
+    folder.refuse_links_out()
 
 
 def _texts(node: Any, key: str) -> list[tuple[str, str]]:
