@@ -20,10 +20,11 @@ from tl_lightning.jobs.judge import Judge
 from tl_lightning.jobs.predict import reader_of
 from tl_lightning.reports import charts, html
 from tl_lightning.reports.figures import FIGURES
+from tl_lightning.reports.plan_table import plan_table
 from tl_lightning.reports.report_page import Section, gallery, headline, picture, report_page, scrolled
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import Model
-from tl_lightning.strategies.plan import HEAD, Plan
+from tl_lightning.strategies.plan import Plan
 
 _SHOWN = 12  # mistakes with pictures
 
@@ -43,7 +44,7 @@ def report(model: Model, judge: Judge, folder: RunFolder, out: Path | None = Non
         Section("Training", _training(folder, model, plan)),
         *_classes(model, first),
         *_mistakes(model, judge, first),
-        Section("What learned", scrolled(html.table(*_stages(plan)), "share of the base rate by stage and phase")),
+        Section("What learned", scrolled(html.table(*plan_table(plan)), "share of the base rate by stage and phase")),
         Section("How it was made", _made(folder, facts, metrics)),
     ]
     samples = judge.data.samples
@@ -144,18 +145,6 @@ def _details(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
     return html.table(tuple(rows[0]), [["" if v is None else v for v in row.values()] for row in rows])
-
-
-def _stages(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Columns and rows: what share of the base rate each stage had in each phase."""
-    phases = [f"from epoch {first}" for first, _ in zip(plan.starts, plan.phases, strict=False)]
-    solved = ("before",) if plan.solve else ()
-    rows = []
-    for name in (*plan.stages, HEAD):
-        speeds = [plan.speed(i, name) for i in range(len(plan.phases))]
-        first = ("solved" if name == HEAD else "as it was",) if plan.solve else ()
-        rows.append((name, *first, *(f"{speed:.3g}" if speed else "frozen" for speed in speeds)))
-    return ("stage", *solved, *phases), rows
 
 
 def _made(folder: RunFolder, facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from tl_lightning import targets
 from tl_lightning.reports import html
 from tl_lightning.reports.figures import FIGURES
-from tl_lightning.strategies.plan import HEAD, Plan
+from tl_lightning.reports.plan_table import plan_table
+from tl_lightning.strategies.plan import Plan
 from tl_lightning.tasks.task import Task
 
 
@@ -33,18 +34,9 @@ def page(
         figure = FIGURES[task.picture](torch.tensor(values), task.outputs)
         parts.append(html.picture(figure, f"{task.picture}, {split}"))
     plan: Plan = targets.build(facts["strategy"], allow).plan(facts["stages"])
-    solved = ("before",) if plan.solve else ()
-    phases = [f"from epoch {first}" for first, _ in zip(plan.starts, plan.phases, strict=False)]
     title = f"what learned: share of the base rate ({_named(facts)})"
-    parts.append(html.table(("stage", *solved, *phases), _stages(plan), title))
+    parts.append(html.table(*plan_table(plan), title))
     return f'<div class="tl-run">{"".join(parts)}</div>'
-
-
-def _stages(plan: Plan) -> Iterator[tuple[str, ...]]:
-    for name in (*plan.stages, HEAD):
-        speeds = [plan.speed(i, name) for i in range(len(plan.phases))]
-        solved = ("solved" if name == HEAD else "as it was",) if plan.solve else ()
-        yield name, *solved, *(f"{speed:.3g}" if speed else "frozen" for speed in speeds)
 
 
 def _named(facts: Mapping[str, Any]) -> str:
