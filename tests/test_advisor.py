@@ -186,7 +186,7 @@ def test_advised_by_evidence(photos, configure, tmp_path, monkeypatch):
 
 
 def test_rank_intervals_and_front():
-    low, high = Rank("a", 0.9, 100, 0, 0, 1, 1.0, 1).interval
+    low, high = Rank("a", 0.9, 100, 0, 0, 1, 1.0, 1, "mit").interval
     assert (low, high) == (pytest.approx(0.8256, abs=1e-3), pytest.approx(0.9448, abs=1e-3))  # Wilson, by hand
     assert pareto([(10, 0.9), (20, 0.8), (5, 0.85), (20, 0.7)]) == [True, True, False, False]
 
