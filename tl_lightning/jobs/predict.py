@@ -21,8 +21,8 @@ from tl_lightning.runs.model import Model
 # size)` reads them, and whose `labelled(where, make, task, options)` finds samples with labels,
 # and whose `explain(network, input, inputs, answers, names, folder)` says what answers come from.
 _READERS = {"images": "tl_lightning.data.images.image_reading", "texts": "tl_lightning.data.texts.text_reading"}
-_BATCH = 32
 _MANY = 64
+_ON_GPU = 8  # times as many samples at once
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,13 @@ def _passed(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prefix = Prefix(backbone, len(backbone.stages), engine, device, len(samples))
     run = prefix if len(samples) >= _MANY else prefix.eager  # of a few, building another engine takes longer
-    head = model.head.to(device)
-    for batch in reader_of(model).batches(samples, backbone.input, _BATCH):
+    head, normalise = model.head.to(device), backbone.input.normaliser()
+    size = backbone.input.at_once * (_ON_GPU if device.type == "cuda" else 1)
+    for batch in reader_of(model).batches(samples, backbone.input, size):
         if batch.inputs is None:
             yield batch, None
             continue
-        features = run(backbone.input.normalise(map_tensors(lambda x: x.to(device), batch.inputs)))
+        features = run(normalise(map_tensors(lambda x: x.to(device), batch.inputs)))
         yield batch, (features.float().cpu(), head(features).float().cpu())
 
 

@@ -40,7 +40,7 @@ class ImageDataModule(LabelledData):
     """The splits of an image folder, in the geometry of one backbone. `prefix` gets normalised images."""
 
     input: ImageInput
-    pass_batch = 8  # images at once on a CPU, where nothing is trained: larger ones take more memory and no less time
+    pass_batch = ImageInput.at_once
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ class TextDataModule(LabelledData):
     input: TextInput
     workers = 0
     eval_transform = train_transform = Tokens()
-    pass_batch = 32  # texts at once on a CPU, where nothing is trained
+    pass_batch = TextInput.at_once
 
     def __init__(
         self, samples: TextTable, input: TextInput, loading: Loading | None = None, *, buckets: bool = True
