@@ -94,6 +94,8 @@ def evaluate(
     differ, and for an aim that is out of reach.
     """
     outputs = judge.outputs(split)
+    if group:  # refuses what cannot be meant before anything is written
+        _grouped(outputs, judge.data.samples.groups(split, group))
     folder.write_calibration(_calibrated(judge, outputs if split == "val" else None, threshold, folder.calibration()))
     return _written(folder, split, judge.data.samples, judge.data.task, outputs, group, out)
 

@@ -139,12 +139,15 @@ def _passed(
     run = prefix if len(samples) >= _MANY else prefix.eager  # of a few, building another engine takes longer
     head, normalise = model.head.to(device), backbone.input.normaliser()
     size = backbone.input.at_once * (_ON_GPU if device.type == "cuda" else 1)
-    for batch in reader_of(model).batches(samples, backbone.input, size):
-        if batch.inputs is None:
-            yield batch, None
-            continue
-        features = run(normalise(map_tensors(lambda x: x.to(device), batch.inputs)))
-        yield batch, (features.float().cpu(), head(features).float().cpu())
+    try:
+        for batch in reader_of(model).batches(samples, backbone.input, size):
+            if batch.inputs is None:
+                yield batch, None
+                continue
+            features = run(normalise(map_tensors(lambda x: x.to(device), batch.inputs)))
+            yield batch, (features.float().cpu(), head(features).float().cpu())
+    finally:
+        model.network.cpu()  # where whatever else is done with it looks for it
 
 
 def reader_of(model: Model) -> Any:

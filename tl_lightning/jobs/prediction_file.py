@@ -19,9 +19,11 @@ from tl_lightning import checks
 from tl_lightning.bar import Bar
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.neighbours import Neighbours
+from tl_lightning.features.engine import CHOICES
 from tl_lightning.files import atomically
 from tl_lightning.jobs.kept_rows import WRITERS, Kept
 from tl_lightning.jobs.predict import Answered, answered, reader_of
+from tl_lightning.printable import printable
 from tl_lightning.runs.model import Model
 
 KINDS = tuple(WRITERS)
@@ -78,6 +80,7 @@ def write_predictions(
     """
     if out.suffix.lower() not in KINDS:
         raise UserError(f"out={out}: the name must end in {', '.join(KINDS)}")
+    checks.one_of("engine", engine, CHOICES)
     asked = [options.top, options.neighbours is None, options.embeddings, options.explain]
     facts = [sha256(weights.read_bytes()).hexdigest(), asked, repr(model.calibration), [name for name, _ in named]]
     job = sha256(json.dumps(facts).encode()).hexdigest()
@@ -156,4 +159,4 @@ def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value) or "-"
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value)) or "-"
