@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test odd lint check bench-env clean
+.PHONY: help install demo test odd elsewhere lint check bench-env clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -25,6 +25,15 @@ test: install ## Run the tests
 odd: install ## Try three hundred odd and hostile inputs, each in a process of its own: some minutes
 	$(BIN)/python -m tests.hostile
 
+elsewhere: install ## Train, export, and predict with the file in an environment without this package
+	rm -rf outputs/elsewhere .venv-elsewhere
+	$(BIN)/tl train data=digits strategy=linear_probe hydra.run.dir=outputs/elsewhere
+	$(BIN)/tl export run=outputs/elsewhere
+	$(PYTHON) -m venv .venv-elsewhere
+	.venv-elsewhere/bin/python -m pip install --quiet onnxruntime numpy pillow --constraint constraints.txt
+	.venv-elsewhere/bin/python outputs/elsewhere/export/predict.py outputs/elsewhere/export/model.onnx \
+	  $$($(BIN)/python -c 'from tl_lightning.data.images import digits; print(digits.folder())')/test/7/*.png
+
 lint: install ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +46,4 @@ bench-env: ## Make .venv-bench with what benchmarks/benchmark.py --peers compare
 	.venv-bench/bin/python -m pip install --quiet fastai 'lightning>=2.6.6,<2.7' safetensors --constraint constraints.txt
 
 clean: ## Remove the environment and everything that runs left here
-	rm -rf .venv .venv-bench outputs multirun build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-bench .venv-elsewhere outputs multirun build dist .mypy_cache .ruff_cache .pytest_cache
