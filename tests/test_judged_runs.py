@@ -200,8 +200,8 @@ def test_a_killed_call_goes_on_where_it_was(run, shades, tmp_path, monkeypatch):
     whole = run.write_predictions(shades, tmp_path / "whole.csv")
     answered, seen = prediction_file.answered, []
 
-    def dies(model, samples, engine):
-        for number, batch in enumerate(answered(model, samples, engine)):
+    def dies(model, samples, engine, tta):
+        for number, batch in enumerate(answered(model, samples, engine, tta)):
             if number == 2:
                 raise KeyboardInterrupt
             yield batch
@@ -213,9 +213,9 @@ def test_a_killed_call_goes_on_where_it_was(run, shades, tmp_path, monkeypatch):
     with kept.open("a") as file:
         file.write('{"image": "half a r')
 
-    def notes(model, samples, engine):
+    def notes(model, samples, engine, tta):
         seen.extend(samples)
-        return answered(model, samples, engine)
+        return answered(model, samples, engine, tta)
 
     monkeypatch.setattr(prediction_file, "answered", notes)
     run.write_predictions(shades, tmp_path / "out.csv")
@@ -328,3 +328,21 @@ def test_a_strangers_features_and_links(run, shades, tmp_path):
         with pytest.raises(tl.UserError, match="evaluation is a link that leads out of the run's folder"):
             act_on(tl.load(copy))
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_mirror_images(run, shades):
+    """The mean of two outputs, by numpy; of texts there are none."""
+    paths = [shades / row["path"] for row in rows_of(run.folder.splits_file) if row["split"] == "val"]
+    arrays = [np.asarray(Image.open(path)) for path in paths]
+    run.evaluate(threshold="none", tta="flip")
+    one, two, both = (run.predict(x, tta=t).probabilities for x, t in
+                      ((arrays, ""), ([a[:, ::-1] for a in arrays], ""), (arrays, "flip")))  # fmt: skip
+    mean = np.exp((np.log(one) + np.log(two)) / 2)
+    np.testing.assert_allclose(both, mean / mean.sum(1, keepdims=True), atol=1e-4)
+    found = run.evaluate(tta="flip")
+    labels = [path.parent.name for path in paths]
+    assert found["val/accuracy"] == pytest.approx(
+        accuracy_score(labels, np.array(("dark", "grey", "light"))[both.argmax(1)])
+    )
+    with pytest.raises(tl.UserError, match="tta=turn is unknown"):
+        run.predict(arrays, tta="turn")

@@ -12,6 +12,7 @@ from PIL import ImageColor
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
+from tl_lightning.normaliser import Normaliser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,6 +105,14 @@ class ImageInput:
         shifted = images - mean if out is None else out.copy_(images).sub_(mean)
         return shifted.div_(std)
 
+    def views(self, tta: str) -> tuple[Callable[[Tensor], Tensor], ...]:
+        """Forms of the same images (N, 3, H, W), of whose outputs the mean is taken: themselves, "flip" their mirror.
+
+        Raises UserError for any other word.
+        """
+        checks.one_of("tta", tta, ("", "flip"))
+        return (lambda x: x, lambda x: x.flip(-1)) if tta else (lambda x: x,)
+
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
         """What an exported network is given of images (N, 3, H, W) of 0..255: (N, H, W, 3), as other libraries do."""
         return (images.permute(0, 2, 3, 1).contiguous(),)
@@ -120,29 +129,12 @@ class ImageInput:
 
         What it gave for images (N, 3, H, W) is overwritten by the next ones of their size.
         """
-        return _Normaliser(self)
+        return Normaliser(self)
 
     def restore(self, images: Tensor) -> Tensor:
         """The inverse of `normalise` for (N, 3, H, W), as floats in [0, 1]: for pictures that people look at."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
-
-
-class _Normaliser:
-    """Images (N, 3, H, W) of 0..255 to normalised ones, in memory of its own for every size."""
-
-    def __init__(self, input: ImageInput) -> None:
-        self.input = input
-        self._room: dict[tuple[int, ...], Tensor] = {}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        import torch
-
-        shape = tuple(images.shape[1:])
-        if shape not in self._room or len(self._room[shape]) < len(images):
-            channels_last = torch.channels_last
-            self._room[shape] = torch.empty(images.shape, device=images.device, memory_format=channels_last)
-        return self.input.normalise(images, self._room[shape][: len(images)])
 
 
 TOKENS = ("input_ids", "token_type_ids", "attention_mask")
@@ -227,6 +219,12 @@ class TextInput:
     def normalise(self, tokens: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Tokens (N, T) by name, as they are."""
         return tokens
+
+    def views(self, tta: str) -> tuple[Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]], ...]:
+        """A text (N, T) by name has one form. Raises UserError where others are asked for."""
+        if tta:
+            raise UserError(f"tta={tta} is for images: leave it out")
+        return (self.normalise,)
 
     def raw(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What an exported network is given of tokens (N, T) by name: each of them, in the order of TOKENS."""

@@ -67,14 +67,15 @@ class Run:
         """The rows of metrics.csv: every epoch's scores, and rates now and then."""
         return self.folder.history()
 
-    def predict(self, source: Any) -> Predictions:
+    def predict(self, source: Any, *, tta: str = "") -> Predictions:
         """What the model says of a file, a folder, a list of them, an array (H, W, 3), a PIL image, a text or texts.
 
-        Raises UserError for what cannot be read, or is of another kind.
+        `tta` "flip": the mean over images and their mirror images. Raises UserError for what cannot be read, or is of
+        another kind.
         """
         from tl_lightning.jobs.predict import predict
 
-        return predict(self._calibrated(), source)
+        return predict(self._calibrated(), source, tta=tta)
 
     def write_predictions(
         self,
@@ -113,6 +114,7 @@ class Run:
         data: str | Path = "",
         group: str = "",
         threshold: str = "",
+        tta: str = "",
         out: str | Path = "",
     ) -> Evaluation:
         """Every score of a split with its interval, each class, and the worst mistakes; a mapping of scores.
@@ -120,18 +122,22 @@ class Run:
         Also written into the run's evaluation/, or `out`. `data`: another folder of class folders, or another table, in
         place of a split. `group`: a pattern in paths, or a column of a table; each group has one answer. `threshold`:
         "precision:0.99", "recall:0.9", "f1" or "none", chosen on the validation samples, kept in the run and obeyed by
-        predictions. Raises UserError if the samples are gone or were given as objects, for labels that the run does
-        not know, and if an aim is out of reach.
+        predictions. `tta` "flip": the mean over images and their mirror images. Raises UserError if the samples are
+        gone or were given as objects, for labels that the run does not know, and if an aim is out of reach.
         """
         from tl_lightning.jobs.evaluate import evaluate, evaluate_elsewhere
 
         where = Path(out).expanduser() if out else None
         if not data:
-            return evaluate(self._judge(), self._writable(), split, group=group, threshold=threshold, out=where)
+            return evaluate(
+                self._judge(), self._writable(), split, group=group, threshold=threshold, tta=tta, out=where
+            )
         if threshold:
             raise UserError("a threshold is chosen on the run's own validation samples: name no other data beside it")
         elsewhere = Path(data).expanduser()
-        return evaluate_elsewhere(self.model, self._writable(), elsewhere, group=group, out=where, allow=self._allow)
+        return evaluate_elsewhere(
+            self.model, self._writable(), elsewhere, group=group, tta=tta, out=where, allow=self._allow
+        )
 
     def export(self, format: str = "onnx", out: str | Path = "") -> Exported:
         """The network as a file that other programs run: "onnx", "onnx_int8" or "torch_export".

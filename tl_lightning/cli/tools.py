@@ -64,7 +64,9 @@ def rank(argv: Sequence[str]) -> None:
 def predict(argv: Sequence[str]) -> None:
     """A file with a row for each source; the first of them as lines: name, answer, and the numbers behind it."""
     with _tool(argv):
-        optional = dict.fromkeys(("out", "text", "engine", "top", "unknown", "embeddings", "explain", "rank"), NONE)
+        optional = dict.fromkeys(
+            ("out", "text", "engine", "top", "unknown", "embeddings", "explain", "rank", "tta"), NONE
+        )
         own, left = _own(argv, {"run": "", "source": "", **optional})
         _refuse_left(left, own)
         from tl_lightning.run import load
@@ -83,7 +85,7 @@ def evaluate(argv: Sequence[str]) -> None:
     Raises UserError, shown as one line, for more than two.
     """
     with _tool(argv):
-        optional = dict.fromkeys(("data.root", "data.file", "group", "threshold", "out"), NONE)
+        optional = dict.fromkeys(("data.root", "data.file", "group", "threshold", "tta", "out"), NONE)
         own, left = _own(argv, {"run": "", "split": "val", **optional})
         _refuse_left(left, own)
         from tl_lightning.jobs.fit import quiet
@@ -93,7 +95,7 @@ def evaluate(argv: Sequence[str]) -> None:
         names = own["run"].strip("[]").split(",")
         if len(names) > 2:
             raise UserError(f"run={own['run']}: name one run, or two that are compared")
-        said = {key: own[key] for key in ("group", "threshold", "out") if own[key] != NONE}
+        said = {key: own[key] for key in ("group", "threshold", "tta", "out") if own[key] != NONE}
         if elsewhere := [own[key] for key in ("data.root", "data.file") if own[key] != NONE]:
             said["data"] = elsewhere[0]
         runs = [load(_folder("run", name)) for name in names]

@@ -84,30 +84,41 @@ def evaluate(
     *,
     group: str = "",
     threshold: str = "",
+    tta: str = "",
     out: Path | None = None,
 ) -> Evaluation:
     """Everything about the answers for a split, written into `out` (the run's evaluation/) as JSON and Markdown.
 
     The temperature is fitted on the validation samples and kept in the run, with the thresholds that reach an aim like
     "precision:0.99" ("none" removes them); predictions obey both. `group`: a pattern in the samples' paths, or a column
-    of their table; each of its groups has one answer. Raises UserError for an empty split, for groups whose labels
+    of their table; each of its groups has one answer. `tta` "flip": the mean over images and their mirror images, by
+    which temperature and thresholds are chosen, too. Raises UserError for an empty split, for groups whose labels
     differ, and for an aim that is out of reach.
     """
-    outputs = judge.outputs(split)
+    outputs = judge.outputs(split, tta)
     if group:  # refuses what cannot be meant before anything is written
         _grouped(outputs, judge.data.samples.groups(split, group))
-    folder.write_calibration(_calibrated(judge, outputs if split == "val" else None, threshold, folder.calibration()))
+    validation = outputs if split == "val" else judge.outputs("val", tta) if judge.data.samples.size("val") else None
+    if validation is not None:
+        folder.write_calibration(_calibrated(judge.data.task, validation, threshold, folder.calibration()))
     return _written(folder, split, judge.data.samples, judge.data.task, outputs, group, out)
 
 
 def evaluate_elsewhere(
-    model: Model, folder: RunFolder, where: Path, *, group: str = "", out: Path | None = None, allow: Sequence[str] = ()
+    model: Model,
+    folder: RunFolder,
+    where: Path,
+    *,
+    group: str = "",
+    tta: str = "",
+    out: Path | None = None,
+    allow: Sequence[str] = (),
 ) -> Evaluation:
     """The same for another folder or table of labelled samples; it is called by its name.
 
     Raises UserError for labels that the run does not know.
     """
-    samples, outputs = judged_elsewhere(folder.path, where, model, allow)
+    samples, outputs = judged_elsewhere(folder.path, where, model, tta, allow)
     name = f"{where.resolve().parent.name}-{where.stem}" if where.stem in SPLITS else where.stem
     return _written(folder, name, samples, model.task, outputs, group, out)
 
@@ -149,12 +160,8 @@ def versus(a: Judge, b: Judge, split: str) -> Comparison:
     return compare(*(task.right(o.values, o.targets).numpy() for o in (first, second)))
 
 
-def _calibrated(judge: Judge, validation: Outputs | None, threshold: str, before: Calibration) -> Calibration:
+def _calibrated(task: Task, validation: Outputs, threshold: str, before: Calibration) -> Calibration:
     """The temperature, and the thresholds for an aim (those of `before` if none is said), of the validation samples."""
-    task = judge.data.task
-    if validation is None and not judge.data.samples.size("val"):
-        return before
-    validation = validation or judge.outputs("val")
     few = len(validation.names) < _FEWEST
     temperature = 1.0 if few else task.temperature(validation.values.numpy(), validation.targets.numpy())
     if threshold in ("", "none"):

@@ -66,20 +66,25 @@ class Judge:
         return float(torch.cat(right).mean())
 
     @torch.no_grad()
-    def outputs(self, split: str) -> Outputs:
-        """What the network says of a split's samples, in their order. Raises UserError if the split is empty."""
+    def outputs(self, split: str, tta: str = "") -> Outputs:
+        """What the network says of a split's samples, in their order; `tta` "flip": and of their mirror images.
+
+        Raises UserError if the split is empty.
+        """
         samples = self.data.samples
         if not samples.size(split):
             raise UserError(f"there are no {split} {samples.noun} to evaluate on")
         found = torch.zeros(samples.size(split), len(self.data.task.outputs))
-        for outputs, batch in self._answered(split):
+        for outputs, batch in self._answered(split, tta):
             found[batch.index] = outputs.float()
         return Outputs.of(samples, split, found)
 
-    def _answered(self, split: str) -> Iterator[tuple[Tensor, Batch]]:
-        """Outputs (N, C) and the batch that they are for."""
+    def _answered(self, split: str, tta: str = "") -> Iterator[tuple[Tensor, Batch]]:
+        """Outputs (N, C), the mean over the views of `tta`, and the batch that they are for."""
+        views = self.data.input.views(tta)
         for batch in self.data.eval_dataloader(split):
-            yield self.model.network(self.data.input.normalise(batch.inputs)), batch
+            normalised = self.data.input.normalise(batch.inputs)
+            yield torch.stack([self.model.network(view(normalised)) for view in views]).mean(0), batch
 
     def raw_inputs(self, split: str, places: Sequence[int], size: int = 64) -> Iterator[Inputs]:
         """(N, ...) at these places of a split as evaluation sees them, up to `size` at once, not normalised."""
@@ -117,7 +122,9 @@ def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, give
     return Judge(model, data, settings)
 
 
-def judged_elsewhere(run: Path, where: Path, model: Model, allow: Sequence[str] = ()) -> tuple[Samples, Outputs]:
+def judged_elsewhere(
+    run: Path, where: Path, model: Model, tta: str = "", allow: Sequence[str] = ()
+) -> tuple[Samples, Outputs]:
     """The labelled samples of another folder, or table, in one split ("test"), and what a run's model says of them.
 
     Raises UserError for labels that the run does not know, and for what holds no samples.
@@ -132,7 +139,7 @@ def judged_elsewhere(run: Path, where: Path, model: Model, allow: Sequence[str] 
             f"{where} holds {', '.join(strange[:5])}, which {run} does not know: it tells apart "
             f"{', '.join(model.task.outputs[:20])}"
         )
-    values, errors = outputs_of(model, [sample for sample, _ in samples.split("test")])
+    values, errors = outputs_of(model, [sample for sample, _ in samples.split("test")], tta)
     if errors:
         used = [i.path for i in samples.used("test")]
         for said in errors.values():

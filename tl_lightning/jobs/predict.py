@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -60,7 +60,7 @@ class Answered:
     predictions: np.ndarray | None = None
 
 
-def predict(model: Model, source: Any, engine: str = "eager") -> Predictions:
+def predict(model: Model, source: Any, engine: str = "eager", tta: str = "") -> Predictions:
     """What a model says of whatever `sources` of its kind take: files, folders, arrays, pictures; texts.
 
     Raises UserError for what is not there or is of another kind, and where nothing can be read.
@@ -69,7 +69,7 @@ def predict(model: Model, source: Any, engine: str = "eager") -> Predictions:
     numbers = np.full((len(named), len(model.task.outputs)), np.nan, np.float32)
     answers: list[Any] = [None] * len(named)
     errors: dict[int, str] = {}
-    for found in answered(model, [sample for _, sample in named], engine):
+    for found in answered(model, [sample for _, sample in named], engine, tta):
         errors |= found.batch.errors
         if found.predictions is not None:
             numbers[found.batch.places] = found.predictions
@@ -87,9 +87,9 @@ def sources(model: Model, source: Any, column: str | None = None) -> list[tuple[
     return found
 
 
-def answered(model: Model, samples: Sequence[Any], engine: str = "eager") -> Iterator[Answered]:
-    """Batches of samples in order, with what the model makes of them."""
-    for batch, found in _passed(model, samples, engine):
+def answered(model: Model, samples: Sequence[Any], engine: str = "eager", tta: str = "") -> Iterator[Answered]:
+    """Batches of samples in order, with what the model makes of them; `tta` "flip": and of their mirror images."""
+    for batch, found in _passed(model, samples, engine, tta):
         if found is None:
             yield Answered(batch)
         else:
@@ -98,12 +98,12 @@ def answered(model: Model, samples: Sequence[Any], engine: str = "eager") -> Ite
             yield Answered(batch, features.numpy(), predictions)
 
 
-def outputs_of(model: Model, samples: Sequence[Any]) -> tuple[Tensor, dict[int, str]]:
+def outputs_of(model: Model, samples: Sequence[Any], tta: str = "") -> tuple[Tensor, dict[int, str]]:
     """Outputs (N, C) for those samples that can be read, and why others cannot, by place.
 
     Raises UserError where nothing can be read.
     """
-    (_, outputs), errors = _of_all(model, samples)
+    (_, outputs), errors = _of_all(model, samples, tta)
     return outputs, errors
 
 
@@ -112,14 +112,14 @@ def features_of(model: Model, samples: Sequence[Any]) -> tuple[np.ndarray, dict[
 
     Raises UserError where nothing can be read.
     """
-    (features, _), errors = _of_all(model, samples)
+    (features, _), errors = _of_all(model, samples, "")
     return features.numpy(), errors
 
 
-def _of_all(model: Model, samples: Sequence[Any]) -> tuple[tuple[Tensor, Tensor], dict[int, str]]:
+def _of_all(model: Model, samples: Sequence[Any], tta: str) -> tuple[tuple[Tensor, Tensor], dict[int, str]]:
     every: list[tuple[Tensor, Tensor]] = []
     errors: dict[int, str] = {}
-    for batch, found in _passed(model, samples, "eager"):
+    for batch, found in _passed(model, samples, "eager", tta):
         errors.update(batch.errors)
         every += [found] if found else []
     if not every:
@@ -130,7 +130,7 @@ def _of_all(model: Model, samples: Sequence[Any]) -> tuple[tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def _passed(
-    model: Model, samples: Sequence[Any], engine: str
+    model: Model, samples: Sequence[Any], engine: str, tta: str
 ) -> Iterator[tuple[Incoming, tuple[Tensor, Tensor] | None]]:
     """Features (N, D) and outputs (N, C) for the samples of a batch that could be read."""
     backbone = model.backbone
@@ -138,14 +138,17 @@ def _passed(
     prefix = Prefix(backbone, len(backbone.stages), engine, device, len(samples))
     run = prefix if len(samples) >= _MANY else prefix.eager  # of a few, building another engine takes longer
     head, normalise = model.head.to(device), backbone.input.normaliser()
+    views: Sequence[Callable[[Any], Any]] = backbone.input.views(tta)
     size = backbone.input.at_once * (_ON_GPU if device.type == "cuda" else 1)
     try:
         for batch in reader_of(model).batches(samples, backbone.input, size):
             if batch.inputs is None:
                 yield batch, None
                 continue
-            features = run(normalise(map_tensors(lambda x: x.to(device), batch.inputs)))
-            yield batch, (features.float().cpu(), head(features).float().cpu())
+            normalised = normalise(map_tensors(lambda x: x.to(device), batch.inputs))
+            features = [run(view(normalised)) for view in views]
+            outputs = torch.stack([head(rows).float() for rows in features]).mean(0)
+            yield batch, (features[0].float().cpu(), outputs.cpu())
     finally:
         model.network.cpu()  # where whatever else is done with it looks for it
 

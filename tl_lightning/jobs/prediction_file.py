@@ -55,7 +55,7 @@ class RowOptions:
 
     `embeddings`: features, in a .npy beside the file, a row for a row. `explain`: what the answer comes from, a
     heat map in a folder beside the file, or the words of a text. `rank` "label_next": what tells most when it is
-    labelled comes first: small margins, large distances.
+    labelled comes first: small margins, large distances. `tta` "flip": the mean over images and their mirror images.
     """
 
     top: int = 1
@@ -63,6 +63,7 @@ class RowOptions:
     embeddings: bool = False
     explain: bool = False
     rank: str = ""
+    tta: str = ""
 
     def __post_init__(self) -> None:
         checks.whole("top", self.top, 1)
@@ -81,7 +82,7 @@ def write_predictions(
     if out.suffix.lower() not in KINDS:
         raise UserError(f"out={out}: the name must end in {', '.join(KINDS)}")
     checks.one_of("engine", engine, CHOICES)
-    asked = [options.top, options.neighbours is None, options.embeddings, options.explain]
+    asked = [options.top, options.neighbours is None, options.embeddings, options.explain, options.tta]
     facts = [sha256(weights.read_bytes()).hexdigest(), asked, repr(model.calibration), [name for name, _ in named]]
     job = sha256(json.dumps(facts).encode()).hexdigest()
     kept = Kept(out.with_name(f"{out.name}.{job[:16]}.rows"))
@@ -109,7 +110,7 @@ def _keep_rows(
     noun, seen = model.backbone.input.noun, sys.stdout.isatty()
     with kept.path.open("a", encoding="utf-8") as file, Bar(len(named), noun, "predict", seen) as shown:
         shown.advance(done)
-        for found in answered(model, [sample for _, sample in named[done:]], engine):
+        for found in answered(model, [sample for _, sample in named[done:]], engine, options.tta):
             if options.embeddings:
                 kept.keep_features(found, done, len(named))
             rows = _rows(model, named, done, found, options)
