@@ -183,6 +183,9 @@ def test_sources_by_pattern_list_and_standard_input(run, shades, tmp_path, monke
     rows = rows_of(tmp_path / "out.csv")
     assert [(Path(r["image"]).name, r["class"]) for r in rows] == [("a.png", "dark"), ("gone.png", "")]
     assert rows[1]["error"] == f"{tmp_path}/gone.png does not exist"
+    found = run.predict([tmp_path / "a.png", tmp_path / "gone.png"])
+    assert found.answers == ["dark", None]
+    assert found.errors == {1: f"{tmp_path}/gone.png does not exist"}
     assert run.write_predictions(f"{shades}/*/patient00_*.png", tmp_path / "out.csv").rows == 5
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{tmp_path}/a.png\n"))
     assert run.write_predictions("-", tmp_path / "out.jsonl").rows == 1

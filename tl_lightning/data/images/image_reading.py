@@ -37,8 +37,8 @@ def sources(source: Any, column: str | None = None) -> list[tuple[str, Picture]]
     """(name, picture) of everything in `source`; nothing is read yet.
 
     `source`: a file, a folder (all images below it), a pattern like "new/*.jpg", a .txt of paths, "-" for paths on
-    standard input, an array (H, W, 3) or (N, H, W, 3) of 0..255, a PIL image, or a sequence of these. Raises UserError
-    for what is none of them, is not there, or holds no images.
+    standard input, an array (H, W, 3) or (N, H, W, 3) of 0..255, a PIL image, or a sequence of files, folders, arrays
+    and pictures. Raises UserError for what is none of them, is not there, or holds no images.
     """
     if isinstance(source, (str, Path)):
         return [(path, path) for path in _paths(str(source))]
@@ -49,6 +49,9 @@ def sources(source: Any, column: str | None = None) -> list[tuple[str, Picture]]
     if isinstance(source, Sequence) and source:
         found = []
         for i, part in enumerate(source):
+            if isinstance(part, (str, Path)) and not Path(part).expanduser().is_dir():
+                found.append((str(part), str(Path(part).expanduser())))  # what is not there has a row that says so
+                continue
             named = isinstance(part, (str, Path))
             found += [(name if named else f"{name} {i}", picture) for name, picture in sources(part)]
         return found
