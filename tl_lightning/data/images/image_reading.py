@@ -47,7 +47,7 @@ def sources(source: Any, column: str | None = None) -> list[tuple[str, Picture]]
     if isinstance(source, np.ndarray):
         return _array(source)
     if isinstance(source, Sequence) and source:
-        found = []
+        found: list[tuple[str, Picture]] = []
         for i, part in enumerate(source):
             if isinstance(part, (str, Path)) and not Path(part).expanduser().is_dir():
                 found.append((str(part), str(Path(part).expanduser())))  # what is not there has a row that says so
