@@ -74,3 +74,24 @@ def model(tmp_path: Path) -> Path:
 
     save_language_model(tmp_path / "model", weights=True)
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="module")
+def shades(tmp_path_factory):
+    """Three noisy classes that cannot be told apart without mistakes, several images of each of 30 patients."""
+    root, random = tmp_path_factory.mktemp("shades"), np.random.default_rng(0)
+    for k, name in enumerate(("dark", "grey", "light")):
+        for patient in range(10):
+            level = 90 + 30 * k + random.normal() * 18
+            for i in range(5):
+                write_image(root / name / f"patient{k}{patient}_{i}.png", int(np.clip(level, 20, 235)), patient * 5 + i)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(shades, tmp_path_factory):
+    """A finished run on them, of which a module may do what it likes."""
+    import tl_lightning as tl
+    from tests.probe import PROBE
+
+    return tl.train(shades, run_dir=tmp_path_factory.mktemp("runs") / "run", **PROBE)

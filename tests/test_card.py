@@ -5,15 +5,13 @@ import torchvision
 import yaml
 
 import tl_lightning as tl
+from tests.probe import PROBE
 from tests.small import SMALL
 from tl_lightning.backbones import licences
 from tl_lightning.backbones import torchvision as backbone
 from tl_lightning.build import build
 from tl_lightning.cli.verbs import act
 from tl_lightning.jobs.announce import introduce
-
-PROBE = {"backbone": "mobilenet_v2", "backbone.weights": "formula", "backbone.image_size": 32, "data.batch_size": 4,
-         "data.workers": 0, "strategy": "linear_probe", "callbacks": "none", "logger": "none"}  # fmt: skip
 
 
 def test_a_card_says_what_others_must_know(photos, tmp_path, capsys):

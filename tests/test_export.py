@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tl_lightning as tl
+from tests.probe import PROBE
 from tests.texts import write_texts
 from tests.zoo import WORDS
 from tl_lightning.cli.verbs import act
@@ -17,9 +18,6 @@ from tl_lightning.jobs import export as exports
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-
-PROBE = {"backbone": "mobilenet_v2", "backbone.weights": "formula", "backbone.image_size": 32, "data.batch_size": 4,
-         "data.workers": 0, "strategy": "linear_probe", "callbacks": "none", "logger": "none"}  # fmt: skip
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 import tl_lightning as tl
+from tests.probe import PROBE
 
 REPO = Path(__file__).parents[1]
 OLD = REPO / "tests" / "runs" / "format1"
-PROBE = {"backbone": "mobilenet_v2", "backbone.weights": "formula", "backbone.image_size": 32, "data.batch_size": 4,
-         "data.workers": 0, "strategy": "linear_probe", "callbacks": "none", "logger": "none"}  # fmt: skip
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ import pytest
 
 import tl_lightning as tl
 from tests.conftest import write_image
+from tests.probe import PROBE
 from tl_lightning.cli.verbs import act
-
-PROBE = {"backbone": "mobilenet_v2", "backbone.weights": "formula", "backbone.image_size": 32, "data.batch_size": 4,
-         "data.workers": 0, "strategy": "linear_probe", "callbacks": "none", "logger": "none"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -77,8 +77,7 @@ def test_the_page_is_whole_and_needs_nothing_else(strange, tmp_path, capsys):
         assert section in page.text
     evaluation = run.evaluate()
     assert f"{evaluation['val/accuracy']:.3f}" in page.text
-    if evaluation.mistakes:
-        assert evaluation.mistakes[0]["sample"] in page.text
+    assert evaluation.mistakes[0]["sample"] in page.text
     pictures = [known for tag, known in page.tags if tag == "img"]
     assert len(pictures) == min(12, len(evaluation.mistakes)) and all(p["alt"] for p in pictures)
     assert sum(tag == "svg" for tag, _ in page.tags) == 6  # loss, scores, rates, confusion, reliability, classes

@@ -60,6 +60,7 @@ class ImageInput:
     fixed_size: ClassVar[bool] = True
     raw_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"images": {0: "n"}}  # what an exported network is given
     example: ClassVar[str] = "onnx_images.py"  # of a program that gives it
+    pipeline: ClassVar[str] = "image-classification"  # as hubs call it
     at_once: ClassVar[int] = 8  # on a CPU, where nothing is trained: more take more memory and no less time
 
     def __post_init__(self) -> None:
@@ -155,6 +156,7 @@ class TextInput:
     fixed_size: ClassVar[bool] = False
     raw_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {name: {0: "n", 1: "tokens"} for name in TOKENS}
     example: ClassVar[str] = "onnx_texts.py"
+    pipeline: ClassVar[str] = "text-classification"
     at_once: ClassVar[int] = 32
 
     def __str__(self) -> str:

@@ -36,8 +36,7 @@ def card(model: Model, judge: Judge, folder: RunFolder, out: Path | None = None)
 
 def _front_matter(model: Model, judge: Judge, folder: RunFolder, last: Evaluation) -> dict[str, Any]:
     """As https://huggingface.co/docs/hub/model-cards describes it."""
-    noun, task = judge.data.samples.noun, model.task
-    asked = {"images": "image-classification", "texts": "text-classification"}[noun]
+    task, asked = model.task, model.backbone.input.pipeline
     metrics = [{"type": key, "name": name, "value": round(last[f"{last.split}/{key}"], 4)}
                for key, name in task.shown.items()]  # fmt: skip
     dataset = {"name": judge.data.samples.root.name, "type": judge.data.samples.root.name, "split": last.split}

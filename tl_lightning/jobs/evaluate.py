@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from tl_lightning.data.samples import Samples
 from tl_lightning.data.splits import SPLITS
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.calibration import Calibration
@@ -96,12 +95,12 @@ def evaluate(
     differ, and for an aim that is out of reach.
     """
     outputs = judge.outputs(split, tta)
-    if group:  # refuses what cannot be meant before anything is written
-        _grouped(outputs, judge.data.samples.groups(split, group))
-    validation = outputs if split == "val" else judge.outputs("val", tta) if judge.data.samples.size("val") else None
+    samples = judge.data.samples
+    grouped = _grouped(outputs, samples.groups(split, group)) if group else None  # refused before anything is written
+    validation = outputs if split == "val" else judge.outputs("val", tta) if samples.size("val") else None
     if validation is not None:
         folder.write_calibration(_calibrated(judge.data.task, validation, threshold, folder.calibration()))
-    return _written(folder, split, judge.data.samples, judge.data.task, outputs, group, out)
+    return _written(folder, split, judge.data.task, outputs, grouped, samples.noun, out)
 
 
 def evaluate_elsewhere(
@@ -120,26 +119,26 @@ def evaluate_elsewhere(
     """
     samples, outputs = judged_elsewhere(folder.path, where, model, tta, allow)
     name = f"{where.resolve().parent.name}-{where.stem}" if where.stem in SPLITS else where.stem
-    return _written(folder, name, samples, model.task, outputs, group, out)
+    grouped = _grouped(outputs, samples.groups("test", group)) if group else None
+    return _written(folder, name, model.task, outputs, grouped, samples.noun, out)
 
 
 def _written(
-    folder: RunFolder, name: str, samples: Samples, task: Task, outputs: Outputs, group: str, out: Path | None
+    folder: RunFolder, name: str, task: Task, outputs: Outputs, grouped: Outputs | None, noun: str, out: Path | None
 ) -> Evaluation:
-    kept, split = folder.calibration(), name if samples.size(name) else "test"
+    kept = folder.calibration()
     findings = _judged(task, outputs, kept)
     scores = [*findings.scores, *(Score(key, value) for key, value in _trained_by(task, outputs).items())]
-    if group:
-        grouped = _judged(task, _grouped(outputs, samples.groups(split, group)), kept)
-        scores += [replace(s, name=f"group/{s.name}") for s in grouped.scores]
+    if grouped:
+        scores += [replace(s, name=f"group/{s.name}") for s in _judged(task, grouped, kept).scores]
     named: dict[str, Score] = {}
     for score in scores:  # the first of a name has an interval
         named.setdefault(score.name, replace(score, name=f"{name}/{score.name}"))
     mistakes = _mistakes(task, outputs, findings, kept)
-    found = Evaluation(name, len(outputs.names), samples.noun, tuple(named.values()), findings, mistakes, kept)
+    found = Evaluation(name, len(outputs.names), noun, tuple(named.values()), findings, mistakes, kept)
     into = RunFolder(out or folder.evaluation)
     into.write_json(into.path / f"{name}.json", found.facts())
-    title = f"{folder.path.name}: {found.samples} {samples.noun} of {name}"
+    title = f"{folder.path.name}: {found.samples} {noun} of {name}"
     into.write_text(into.path / f"{name}.md", evaluation_page(title, found.scores, findings, mistakes, task.outputs))
     return found
 

@@ -122,16 +122,17 @@ def _mistakes(model: Model, judge: Judge, evaluation: Evaluation) -> Iterator[Se
     with tempfile.TemporaryDirectory() as scratch:
         names = [str(i) for i in range(len(places))]
         said = reader_of(model).explain(model.network, model.backbone.input, inputs, answers, names, Path(scratch))
-        shown = [(_data_url(Path(scratch, text)), str(row["sample"]), _answer(row, text))
-                 for row, text in zip(worst, said, strict=True)]  # fmt: skip
-    note = "<p>Warm is where the answer comes from.</p>"
+        urls = [_data_url(Path(scratch, text)) for text in said]
+        shown = [(url, str(row["sample"]), _answer(row, "" if url else text))
+                 for url, row, text in zip(urls, worst, said, strict=True)]  # fmt: skip
+    note = "<p>What each answer comes from: warm places, or words and their weights.</p>"
     yield Section("Worst mistakes", note + gallery(shown) + _details("all of them", evaluation.mistakes))
 
 
 def _answer(row: Mapping[str, Any], text: str) -> str:
     answer = ", ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in row.items()
                        if k not in ("sample", "true", "margin"))  # fmt: skip
-    words = "" if text.endswith(".png") else f" ({text})"
+    words = f" ({text})" if text else ""
     return f"{row['true']}, answered {answer}{words}"
 
 

@@ -49,11 +49,11 @@ def sources(source: Any, column: str | None = None) -> list[tuple[str, Picture]]
     if isinstance(source, Sequence) and source:
         found: list[tuple[str, Picture]] = []
         for i, part in enumerate(source):
-            if isinstance(part, (str, Path)) and not Path(part).expanduser().is_dir():
-                found.append((str(part), str(Path(part).expanduser())))  # what is not there has a row that says so
-                continue
-            named = isinstance(part, (str, Path))
-            found += [(name if named else f"{name} {i}", picture) for name, picture in sources(part)]
+            if isinstance(part, (str, Path)):
+                path = Path(part).expanduser()  # a file that is not there has a row that says so
+                found += sources(path) if path.is_dir() else [(str(part), str(path))]
+            else:
+                found += [(f"{name} {i}", picture) for name, picture in sources(part)]
         return found
     raise UserError(
         f"{type(source).__name__} is no image: give a file, a folder, an array (H, W, 3) of 0..255, a PIL image, "
