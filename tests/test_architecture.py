@@ -27,9 +27,10 @@ LAYERS = {
     "conflicts": 9,
     "build": 10,
     "jobs": 11,
-    "run": 12,
-    "cli": 13,
-    "api": 14, "__main__": 14,
+    "serving": 12,
+    "run": 13, "opened_run": 12,
+    "cli": 14,
+    "api": 15, "__main__": 15,
 }  # fmt: skip
 # A pattern, and the rooms (files or folders) whose knowledge it is.
 KNOWLEDGE = {

@@ -2,70 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_lightning.errors import UserError
-from tl_lightning.runs.folder import RunFolder
+from tl_lightning.opened_run import OpenedRun
 
 if TYPE_CHECKING:
-    from torch import nn
+    from fastapi import FastAPI
 
-    from tl_lightning.backbones.backbone import Backbone
-    from tl_lightning.data.datamodule import LabelledData
     from tl_lightning.evaluation.comparison import Comparison
     from tl_lightning.jobs.add_class import Extended
     from tl_lightning.jobs.evaluate import Evaluation
     from tl_lightning.jobs.export import Exported
-    from tl_lightning.jobs.judge import Judge
     from tl_lightning.jobs.predict import Predictions
     from tl_lightning.jobs.prediction_file import Written
-    from tl_lightning.runs.model import Model
 
 
-class Run:
-    """A run's folder. What it is made of is read when it is first asked for.
-
-    `allow`: packages of your own that the run may be built of; `backbone` (untrained) and `head` (what makes it of the
-    width and the first outputs), for a run that was given them as objects.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        allow: Sequence[str] = (),
-        backbone: Backbone | None = None,
-        head: Callable[..., nn.Module] | None = None,
-        data: LabelledData | None = None,
-    ) -> None:
-        self.folder = RunFolder(Path(folder).expanduser())
-        self._allow, self._backbone, self._head, self._data = tuple(allow), backbone, head, data
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self.folder.path
-
-    @cached_property
-    def model(self) -> Model:
-        """The network with its best weights, and the task it was trained for. Raises UserError if there is none."""
-        from tl_lightning.runs.model import load_model
-
-        return load_model(self.path, self._allow, self._backbone, self._head)
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Scores of the best weights, seconds, and sizes. Raises UserError if the run was not finished."""
-        return self.folder.metrics()
-
-    @property
-    def history(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv: every epoch's scores, and rates now and then."""
-        return self.folder.history()
+class Run(OpenedRun):
+    """A run's folder. What it is made of is read when it is first asked for."""
 
     def predict(self, source: Any, *, tta: str = "") -> Predictions:
         """What the model says of a file, a folder, a list of them, an array (H, W, 3), a PIL image, a text or texts.
@@ -96,14 +51,12 @@ class Run:
         it is labelled first. A call that was killed goes on where it was. Raises UserError for what is not there or is
         of another kind, and where nothing can be read.
         """
-        from tl_lightning.jobs.feature_index import feature_index
         from tl_lightning.jobs.predict import sources
         from tl_lightning.jobs.prediction_file import RowOptions, write_predictions
 
         model, folder = self._calibrated(), self._writable()
         known = unknown or options.get("rank") == "label_next"
-        neighbours = feature_index(folder, model.backbone.feature_dim, self._judge).neighbours() if known else None
-        chosen = RowOptions(neighbours=neighbours, **options)
+        chosen = RowOptions(neighbours=self._neighbours() if known else None, **options)
         where = Path(out).expanduser() if out else folder.predictions
         return write_predictions(model, folder.weights_file, sources(model, source, text), where, chosen, engine)
 
@@ -150,6 +103,28 @@ class Run:
         where = Path(out).expanduser() if out else None
         return export(self._calibrated(), self._judge(), self._writable(), format, where)
 
+    def app(self, **options: Any) -> FastAPI:
+        """The model as an ASGI application, for servers of your own: a page, JSON, health, figures for Prometheus.
+
+        `options`: `token` that requests must bring; `max_mb` of a request, `max_megapixels` of an image; `unknown`, the
+        distance to the training samples (None: where they are at hand); `engine`. Raises UserError for options that
+        cannot be meant, and where the extra `serve` is missing.
+        """
+        from tl_lightning.serving.server import ServeOptions, served
+
+        return served(self._calibrated(), self._neighbours, ServeOptions(**options))
+
+    def serve(self, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
+        """The application on a port, until it is interrupted; `options` as for `app`.
+
+        On any other `host` than this machine itself requests must bring the token that is printed. Raises UserError
+        where the port cannot be had.
+        """
+        from tl_lightning.serving.server import run, token_for
+
+        token = token_for(host, options.pop("token", ""))
+        run(lambda: self.app(token=token, host=host, **options), host, port, token)
+
     def report(self, out: str | Path = "") -> Path:
         """One page with all that there is to see, report.html of the run or `out`; it needs no network.
 
@@ -178,10 +153,8 @@ class Run:
         heads that are not linear, and an `out` that holds a run.
         """
         from tl_lightning.jobs.add_class import add_class
-        from tl_lightning.jobs.feature_index import feature_index
 
-        folder = self._writable()
-        index = feature_index(folder, self.model.backbone.feature_dim, self._judge)
+        folder, index = self._writable(), self._index()
         where = Path(out).expanduser() if out else self.path.with_name(f"{self.path.resolve().name}-extended")
         return add_class(self.model, folder, index, Path(data).expanduser(), where, self._allow)
 
@@ -190,20 +163,6 @@ class Run:
         from tl_lightning.jobs.evaluate import versus
 
         return versus(self._judge(), other._judge(), split)
-
-    def _calibrated(self) -> Model:
-        """The model with the temperature and the thresholds that the folder holds now."""
-        return replace(self.model, calibration=self.folder.calibration())
-
-    def _writable(self) -> RunFolder:
-        """The folder, of which no link leads out: it may come from a stranger. Raises UserError for one that does."""
-        self.folder.refuse_links_out()
-        return self.folder
-
-    def _judge(self) -> Judge:
-        from tl_lightning.jobs.judge import judge
-
-        return judge(self.path, self._allow, self.model, self._data)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

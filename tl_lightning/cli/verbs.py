@@ -15,21 +15,26 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "advise": ("tools", "advise", "what to train, and why, without training: tl advise data.root=photos"),
     "rank": ("tools", "rank", "backbones side by side: tl rank data.root=photos backbones=[resnet50,mobilenet_v2]"),
     "predict": (
-        "tools",
+        "run_tools",
         "predict",
         "what a trained model says of new samples, a row each: tl predict run=RUN source=new/",
     ),
     "evaluate": (
-        "tools",
+        "run_tools",
         "evaluate",
         "how good a run is, and where it errs: tl evaluate run=RUN [split=test | data.root=FOLDER]",
     ),
-    "add_class": ("tools", "add_class", "a further class, without training: tl add_class run=RUN data.root=new_class"),
-    "report": ("tools", "report", "one page with all that there is to see of a run: tl report run=RUN"),
-    "card": ("tools", "card", "the model card of a run, as hubs show it: tl card run=RUN"),
-    "export": ("tools", "export", "the network for other programs: tl export run=RUN format=onnx"),
-    "wise": ("tools", "wise", "between the pretrained and the fine-tuned network: tl wise run=RUN"),
-    "soup": ("tools", "soup", "the mean of a sweep's runs: tl soup sweep=multirun/DATE/TIME"),
+    "add_class": (
+        "run_tools",
+        "add_class",
+        "a further class, without training: tl add_class run=RUN data.root=NEW",
+    ),
+    "report": ("run_tools", "report", "one page with all that there is to see of a run: tl report run=RUN"),
+    "card": ("run_tools", "card", "the model card of a run, as hubs show it: tl card run=RUN"),
+    "export": ("run_tools", "export", "the network for other programs: tl export run=RUN format=onnx"),
+    "serve": ("run_tools", "serve", "the model behind HTTP, with a page to try it on: tl serve run=RUN [port=8000]"),
+    "wise": ("run_tools", "wise", "between the pretrained and the fine-tuned network: tl wise run=RUN"),
+    "soup": ("run_tools", "soup", "the mean of a sweep's runs: tl soup sweep=multirun/DATE/TIME"),
     "cache": ("cache", "cache", "what is kept for later runs: tl cache list | size | clear"),
     "backbones": ("tools", "backbones", "torchvision's networks as a table"),
     "pretrain": ("main", "pretrain", "a network of one's own, pretrained on images that it draws"),
@@ -52,7 +57,7 @@ def main() -> None:
 def act(verb: str, argv: Sequence[str]) -> Any:
     """Do what a verb stands for, on these words."""
     module, function, what = VERBS[verb]
-    if module == "tools" and {"-h", "--help"} & set(argv):
+    if module.endswith("tools") and {"-h", "--help"} & set(argv):
         print(f"tl {verb}: {what}")
         return None
     run: Callable[[Sequence[str]], Any] = getattr(import_module(f"tl_lightning.cli.{module}"), function)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tl_lightning.batch import map_tensors
+from tl_lightning.batch import Inputs, map_tensors
 from tl_lightning.data.incoming import Incoming
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import Prefix
@@ -19,7 +22,8 @@ from tl_lightning.runs.model import Model
 
 # By what a sample is: the module whose `sources(source, column)` names everything in it, whose `batches(sources, input,
 # size)` reads them, and whose `labelled(where, make, task, options)` finds samples with labels,
-# and whose `explain(network, input, inputs, answers, names, folder)` says what answers come from.
+# whose `explain(network, input, inputs, answers, names, folder)` says what answers come from,
+# and whose `joined(parts)` makes one batch of several.
 _READERS = {"images": "tl_lightning.data.images.image_reading", "texts": "tl_lightning.data.texts.text_reading"}
 _MANY = 64
 _ON_GPU = 8  # times as many samples at once
@@ -128,29 +132,58 @@ def _of_all(model: Model, samples: Sequence[Any], tta: str) -> tuple[tuple[Tenso
     return (torch.cat(features), torch.cat(outputs)), errors
 
 
-@torch.no_grad()
+class Predictor:
+    """A model on the device and the engine that are fastest for the `images` to come.
+
+    `at_once`: samples that a batch should have. `tta` "flip": the mean over images and their mirror images.
+    """
+
+    def __init__(self, model: Model, engine: str, images: int, tta: str = "") -> None:
+        self.model, backbone = model, model.backbone
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.prefix = Prefix(backbone, len(backbone.stages), engine, self.device, images)
+        # of a few, building another engine takes longer
+        self._run = self.prefix if images >= _MANY else self.prefix.eager
+        self._head, self._normalise = model.head.to(self.device), backbone.input.normaliser()
+        self._views: Sequence[Callable[[Any], Any]] = backbone.input.views(tta)
+        self.at_once = backbone.input.at_once * (_ON_GPU if self.device.type == "cuda" else 1)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Features (N, D) and outputs (N, C) for samples (N, ...) as their reader gives them."""
+        normalised = self._normalise(map_tensors(lambda x: x.to(self.device), inputs))
+        features = [self._run(view(normalised)) for view in self._views]
+        outputs = torch.stack([self._head(rows).float() for rows in features]).mean(0)
+        return features[0].float().cpu(), outputs.cpu()
+
+    def close(self) -> None:
+        """Put the network where whatever else is done with it looks for it."""
+        self.model.network.cpu()
+
+
 def _passed(
     model: Model, samples: Sequence[Any], engine: str, tta: str
 ) -> Iterator[tuple[Incoming, tuple[Tensor, Tensor] | None]]:
     """Features (N, D) and outputs (N, C) for the samples of a batch that could be read."""
-    backbone = model.backbone
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    prefix = Prefix(backbone, len(backbone.stages), engine, device, len(samples))
-    run = prefix if len(samples) >= _MANY else prefix.eager  # of a few, building another engine takes longer
-    head, normalise = model.head.to(device), backbone.input.normaliser()
-    views: Sequence[Callable[[Any], Any]] = backbone.input.views(tta)
-    size = backbone.input.at_once * (_ON_GPU if device.type == "cuda" else 1)
+    predictor = Predictor(model, engine, len(samples), tta)
     try:
-        for batch in reader_of(model).batches(samples, backbone.input, size):
-            if batch.inputs is None:
-                yield batch, None
-                continue
-            normalised = normalise(map_tensors(lambda x: x.to(device), batch.inputs))
-            features = [run(view(normalised)) for view in views]
-            outputs = torch.stack([head(rows).float() for rows in features]).mean(0)
-            yield batch, (features[0].float().cpu(), outputs.cpu())
+        for batch in reader_of(model).batches(samples, model.backbone.input, predictor.at_once):
+            yield batch, None if batch.inputs is None else predictor(batch.inputs)
     finally:
-        model.network.cpu()  # where whatever else is done with it looks for it
+        predictor.close()
+
+
+def explanations(model: Model, inputs: Inputs, answers: Tensor) -> list[str]:
+    """What answers (N,) for samples (N, ...) come from: a picture as a data URL each, or words and their weights."""
+    with tempfile.TemporaryDirectory() as scratch:
+        names = [str(i) for i in range(len(answers))]
+        said = reader_of(model).explain(model.network, model.backbone.input, inputs, answers, names, Path(scratch))
+        pictures = {path.name: path for path in Path(scratch).iterdir()}
+        return [_data_url(pictures[text]) if text in pictures else text for text in said]
+
+
+def _data_url(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def reader_of(model: Model) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -17,7 +15,7 @@ from tl_lightning import targets
 from tl_lightning.evaluation.findings import Score
 from tl_lightning.jobs.evaluate import Evaluation, evaluate
 from tl_lightning.jobs.judge import Judge
-from tl_lightning.jobs.predict import reader_of
+from tl_lightning.jobs.predict import explanations
 from tl_lightning.reports import charts, html
 from tl_lightning.reports.figures import FIGURES
 from tl_lightning.reports.plan_table import plan_table
@@ -119,25 +117,16 @@ def _mistakes(model: Model, judge: Judge, evaluation: Evaluation) -> Iterator[Se
     inputs = next(judge.raw_inputs("val", places, _SHOWN))
     with torch.no_grad():
         answers = model.network(judge.data.input.normalise(inputs)).argmax(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        names = [str(i) for i in range(len(places))]
-        said = reader_of(model).explain(model.network, model.backbone.input, inputs, answers, names, Path(scratch))
-        urls = [_data_url(Path(scratch, text)) for text in said]
-        shown = [(url, str(row["sample"]), _answer(row, "" if url else text))
-                 for url, row, text in zip(urls, worst, said, strict=True)]  # fmt: skip
+    shown = [(said, str(row["sample"]), _answer(row))
+             for said, row in zip(explanations(model, inputs, answers), worst, strict=True)]  # fmt: skip
     note = "<p>What each answer comes from: warm places, or words and their weights.</p>"
     yield Section("Worst mistakes", note + gallery(shown) + _details("all of them", evaluation.mistakes))
 
 
-def _answer(row: Mapping[str, Any], text: str) -> str:
+def _answer(row: Mapping[str, Any]) -> str:
     answer = ", ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in row.items()
                        if k not in ("sample", "true", "margin"))  # fmt: skip
-    words = f" ({text})" if text else ""
-    return f"{row['true']}, answered {answer}{words}"
-
-
-def _data_url(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
+    return f"{row['true']}, answered {answer}"
 
 
 def _details(title: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -95,9 +95,10 @@ def picture(drawn: str) -> str:
 
 
 def gallery(shown: Sequence[tuple[str, str, str]]) -> str:
-    """(image as a data URL or empty, name, what is said of it)."""
+    """(what an answer comes from: an image as a data URL, or words; the sample's name; what is said of it)."""
     figures = []
     for source, name, text in shown:
-        image = f'<img src="{source}" alt="heat map of {escape(name)}" loading="lazy">' if source else ""
-        figures.append(f"<figure>{image}<figcaption><b>{escape(text)}</b><br>{escape(name)}</figcaption></figure>")
+        seen = f'<img src="{source}" alt="heat map of {escape(name)}" loading="lazy">'
+        seen = seen if source.startswith("data:image/") else f"<p>{escape(source)}</p>"
+        figures.append(f"<figure>{seen}<figcaption><b>{escape(text)}</b><br>{escape(name)}</figcaption></figure>")
     return f'<div class="gallery">{"".join(figures)}</div>'

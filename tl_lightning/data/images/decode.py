@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
@@ -23,6 +24,7 @@ EXTENSIONS = frozenset(
     "sgi rgb tga".split()
 )
 DEFAULT = Reading()
+File = str | Path | BinaryIO
 
 _ORIENTATION = 0x0112
 _LONGEST = 32  # times the short side: what is longer is cut at both ends, as no crop looks there
@@ -37,14 +39,14 @@ def formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(path: str | Path, at_least: int | None = None, reading: Reading = DEFAULT) -> Iterator[Image.Image]:
+def opened(file: File, at_least: int | None = None, reading: Reading = DEFAULT) -> Iterator[Image.Image]:
     """An image file whose pixels have not been decoded yet, a JPEG drafted; Pillow's warnings are passed over.
 
     Raises ValueError for more pixels than may be decoded, OSError or whatever Pillow finds for what is no image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(file, formats=formats()) as image:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))  # only JPEG knows how to
             megapixels = image.width * image.height / 1e6
@@ -56,7 +58,7 @@ def opened(path: str | Path, at_least: int | None = None, reading: Reading = DEF
             yield image
 
 
-def load_rgb(path: str | Path, at_least: int | None = None, reading: Reading = DEFAULT) -> Image.Image:
+def load_rgb(file: File, at_least: int | None = None, reading: Reading = DEFAULT) -> Image.Image:
     """The image upright (EXIF), as RGB; transparency on a ground, 16 bits scaled down, first frame of an animation.
 
     `at_least`: pixels of the short side that will do. A JPEG of twice as many or more is decoded at 1/2, 1/4 or 1/8
@@ -64,7 +66,7 @@ def load_rgb(path: str | Path, at_least: int | None = None, reading: Reading = D
 
     Raises OSError, SyntaxError or ValueError (whatever Pillow finds) if the file cannot be decoded whole.
     """
-    with opened(path, at_least, reading) as image:
+    with opened(file, at_least, reading) as image:
         image.load()
         return to_rgb(_bounded(_upright(image)), reading)
 

@@ -31,6 +31,7 @@ _BRANDS = {
 }  # fmt: skip
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
           (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
+_HEAD = 64  # bytes that signatures lie in
 _IMAGES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\0"), (0, b"MM\0*"), (8, b"WEBP"),
            (4, b"ftyp"), (0, b"\0\0\0\x0cjP  "))  # fmt: skip
 
@@ -59,14 +60,9 @@ def what_else(path: Path) -> str:
         return f"is no regular file but {next((what for is_kind, what in _KINDS if is_kind(mode)), 'something else')}"
     if path.stat().st_size == 0:
         return "is empty: 0 bytes"
-    head, ending = _head(path), path.suffix.lower()
-    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
-        return _BRANDS[head[8:12]]
-    for at, sign, what in _SIGNS:
-        if head[at : at + len(sign)] == sign:
-            return what
-    if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml", b"<svg")):
-        return "is a web page or XML, not an image: download it again"
+    ending = path.suffix.lower()
+    if what := what_begins(_head(path)):
+        return what
     if ending in _RAW:
         return f"is a camera's RAW: {_CONVERT}"
     if ending in _HEIC:
@@ -76,6 +72,18 @@ def what_else(path: Path) -> str:
     return ""
 
 
+def what_begins(head: bytes) -> str:
+    """What that is, and the remedy, of which these are the first 64 bytes; empty if they may be an image's."""
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
+        return _BRANDS[head[8:12]]
+    for at, sign, what in _SIGNS:
+        if head[at : at + len(sign)] == sign:
+            return what
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t")[:14].lower().startswith((b"<!doctype html", b"<html", b"<?xml", b"<svg")):
+        return "is a web page or XML, not an image: download it again"
+    return ""
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(64)
+        return file.read(_HEAD)

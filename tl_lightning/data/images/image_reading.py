@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,7 +20,7 @@ from tl_lightning import machine
 from tl_lightning.data.images import layout
 from tl_lightning.data.images.decode import EXTENSIONS, load_rgb, to_rgb
 from tl_lightning.data.images.explaining import explain
-from tl_lightning.data.images.foreign import begins_like_an_image, what_else
+from tl_lightning.data.images.foreign import begins_like_an_image, what_begins, what_else
 from tl_lightning.data.images.image_folder import ImageFolder
 from tl_lightning.data.images.loading import stack
 from tl_lightning.data.images.transforms import eval_transform
@@ -27,21 +29,23 @@ from tl_lightning.errors import UserError
 from tl_lightning.inputs import ImageInput
 from tl_lightning.tasks.task import Labels, MakeTask, Task
 
-__all__ = ["batches", "explain", "labelled", "sources"]
+__all__ = ["batches", "explain", "joined", "labelled", "sources"]
 
 _MANY = 64  # files, from which on processes of their own decode them
-Picture = str | Image.Image  # a file's path, or what is in memory
+Picture = str | bytes | Image.Image  # a file's path, its contents, or what is in memory
 
 
 def sources(source: Any, column: str | None = None) -> list[tuple[str, Picture]]:
     """(name, picture) of everything in `source`; nothing is read yet.
 
     `source`: a file, a folder (all images below it), a pattern like "new/*.jpg", a .txt of paths, "-" for paths on
-    standard input, an array (H, W, 3) or (N, H, W, 3) of 0..255, a PIL image, or a sequence of files, folders, arrays
-    and pictures. Raises UserError for what is none of them, is not there, or holds no images.
+    standard input, the bytes of a file, an array (H, W, 3) or (N, H, W, 3) of 0..255, a PIL image, or a sequence of
+    them. Raises UserError for what is none of them, is not there, or holds no images.
     """
     if isinstance(source, (str, Path)):
         return [(path, path) for path in _paths(str(source))]
+    if isinstance(source, bytes):
+        return [("image", source)]
     if isinstance(source, Image.Image):
         return [("image", to_rgb(source))]
     if isinstance(source, np.ndarray):
@@ -71,6 +75,11 @@ def batches(pictures: Sequence[Picture], input: ImageInput, size: int) -> Iterat
     yield from loader
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Several batches (N, 3, H, W) as one."""
+    return torch.cat(list(parts))
+
+
 def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]) -> ImageFolder:
     """All images below a folder of class folders, in one split ("test"), under the labels of their folders.
 
@@ -96,18 +105,36 @@ class _Pictures(Dataset[tuple[int, Tensor | str]]):
     def __getitem__(self, place: int) -> tuple[int, Tensor | str]:
         picture = self.pictures[place]
         try:
-            image = self._opened(Path(picture)) if isinstance(picture, str) else picture
-            return place, self.transform(image)
+            return place, self.transform(self._opened(picture))
         except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-            said = str(error) if isinstance(error, UserError) else f"{picture} cannot be read: {error}"
-            return place, " ".join(said.split())
+            return place, _why_unread(picture, error)
 
-    def _opened(self, path: Path) -> Image.Image:
+    def _opened(self, picture: Picture) -> Image.Image:
+        if isinstance(picture, Image.Image):
+            return picture
+        if isinstance(picture, bytes):
+            if what := what_begins(picture):
+                raise UserError(f"the image {what}")
+            return load_rgb(io.BytesIO(picture), self.transform.asks, self.reading)
+        path = Path(picture)
         if not path.exists():
             raise UserError(f"{path} does not exist")
         if what := what_else(path):
             raise UserError(f"{path} {what}")
         return load_rgb(path, self.transform.asks, self.reading)
+
+
+def _why_unread(picture: Picture, error: Exception) -> str:
+    """A line, which names a file but no object in memory."""
+    if isinstance(error, UserError):
+        said = str(error)
+    elif isinstance(picture, str):
+        said = f"{picture} cannot be read: {error}"
+    elif isinstance(error, UnidentifiedImageError):
+        said = "the image cannot be read: its format is none that is known"
+    else:
+        said = f"the image cannot be read: {error}"
+    return " ".join(said.split())
 
 
 def _collate(samples: Sequence[tuple[int, Tensor | str]]) -> Incoming:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
 from tl_lightning.data import table
 from tl_lightning.data.incoming import Incoming
 from tl_lightning.data.texts.explaining_words import explain
 from tl_lightning.data.texts.text_table import TEXTS, Columns, TextTable, items_of
 from tl_lightning.errors import UserError
-from tl_lightning.inputs import TextInput
+from tl_lightning.inputs import TOKENS, TextInput
 from tl_lightning.tasks.task import MakeTask, Task
 
-__all__ = ["batches", "explain", "labelled", "sources"]
+__all__ = ["batches", "explain", "joined", "labelled", "sources"]
 
 Text = tuple[str, ...]  # one, or of pairs two
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def sources(source: Any, column: str | None = None) -> list[tuple[str, Text]]:
@@ -38,6 +44,8 @@ def sources(source: Any, column: str | None = None) -> list[tuple[str, Text]]:
     texts = [(text,) if isinstance(text, str) else tuple(text) for text in source]
     if strange := [text for text in texts if not all(isinstance(part, str) for part in text)]:
         raise UserError(f"{strange[0]!r} is no text, and no pair of texts")
+    if broken := next((part for text in texts for part in text if _SURROGATE.search(part)), None):
+        raise UserError(f"{broken[:60]!r} holds half of a character (a lone surrogate), which no text has")
     return _named(texts)
 
 
@@ -46,6 +54,12 @@ def batches(texts: Sequence[Text], input: TextInput, size: int) -> Iterator[Inco
     for start in range(0, len(texts), size):
         rows, _ = input.encode(texts[start : start + size])
         yield Incoming(range(start, start + len(rows)), input.collate(rows))
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Several batches (N, T) by name as one, padded with zeros to the longest."""
+    longest = max(part[TOKENS[0]].shape[1] for part in parts)
+    return {name: torch.cat([pad(part[name], (0, longest - part[name].shape[1])) for part in parts]) for name in TOKENS}
 
 
 def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]) -> TextTable:

@@ -1,0 +1,1 @@
+"""A trained model behind HTTP: a page to try it on, and JSON for programs."""
