@@ -56,12 +56,12 @@ class Answering:
         self.predictor.prefix.choose(map_tensors(lambda x: torch.randn_like(x) if x.is_floating_point() else x, blank))
 
     def read(self, name: str, content: Any) -> Inputs | Answer:
-        """A sample (1, ...) of the contents of a file, or of a text; an answer that says why, where it cannot be read.
-
-        Raises UserError for what is no sample of this model's kind.
-        """
-        (_, sample), *_ = self.reader.sources(content if isinstance(content, bytes) else [content])
-        batch = next(iter(self.reader.batches([sample], self.input, 1)))
+        """A sample (1, ...) of the contents of a file, or of a text; why, where it cannot be read."""
+        try:
+            (_, sample), *_ = self.reader.sources([content])
+            batch = next(iter(self.reader.batches([sample], self.input, 1)))
+        except UserError as error:
+            return Answer(source=name, error=str(error))
         return Answer(source=name, error=batch.errors[0]) if batch.inputs is None else batch.inputs
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:

@@ -17,8 +17,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from tl_lightning import machine
-from tl_lightning.errors import UserError
+from tl_lightning import __version__, machine
 from tl_lightning.serving.answering import Answer, Answering, Asked
 from tl_lightning.serving.batching import Batches, Full
 from tl_lightning.serving.limits import BodyLimit, check_token
@@ -34,6 +33,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_BEARER = HTTPBearer(auto_error=False)
 Explain = Annotated[bool, Query(description="also a heat map, or the words that weigh most")]
 
 
@@ -65,11 +65,8 @@ class Service:
         return self.answering.answer(asked)
 
     async def predict(self, name: str, content: Any, explain: bool) -> Answer:
-        """The answer for a sample, or why it cannot be read. Raises HTTPException: 422 and 503."""
-        try:
-            inputs = await to_thread.run_sync(self.answering.read, name, content, limiter=self._reading)
-        except UserError as error:
-            raise HTTPException(422, str(error)) from error
+        """The answer for a sample, or why it cannot be read. Raises HTTPException: 503."""
+        inputs = await to_thread.run_sync(self.answering.read, name, content, limiter=self._reading)
         if isinstance(inputs, Answer):
             return inputs
         try:
@@ -86,7 +83,7 @@ class Service:
         return answer
 
     async def predict_all(self, samples: Sequence[tuple[str, Any]], explain: bool) -> list[Answer]:
-        """An answer for each (name, content). Raises HTTPException: 413, 422 and 503."""
+        """An answer for each (name, content). Raises HTTPException: 413 and 503."""
         if len(samples) > ROOM:
             raise HTTPException(413, f"at most {ROOM} samples at once")
         return list(await asyncio.gather(*(self.predict(name, content, explain) for name, content in samples)))
@@ -139,10 +136,9 @@ def application(
         yield
         service.batches.close()
 
-    app: FastAPI = FastAPIOffline(title="tl_lightning", redoc_url=None, lifespan=lifespan)
-    bearer = HTTPBearer(auto_error=False)
+    app: FastAPI = FastAPIOffline(title="tl_lightning", version=__version__, redoc_url=None, lifespan=lifespan)
 
-    def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+    def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
         check_token(given.credentials if given else None, token)
 
     router = APIRouter(dependencies=[Depends(allowed)])

@@ -63,7 +63,7 @@ function numbers(answer) {
 function card(answer, picture) {
   const box = made("article", "", "answer");
   const left = made("div", "", "pictures");
-  if (picture) left.append(pictured(picture, answer.source));
+  if (picture && !answer.error) left.append(pictured(picture, answer.source));
   if (answer.explanation?.startsWith("data:image/")) left.append(pictured(answer.explanation, "where the answer comes from"));
   const right = made("div");
   if (answer.error) {
@@ -71,7 +71,7 @@ function card(answer, picture) {
   } else {
     const said = Array.isArray(answer.answer) ? answer.answer.join(", ") || "none" : String(answer.answer);
     right.append(made("h2", said || "not sure enough to say"));
-    if (answer.unknown) right.append(made("p", "Unlike anything that it was trained on: do not trust this answer.", "unknown"));
+    if (answer.unknown) right.append(made("p", "Unlike most of what it was trained on: look twice.", "unknown"));
     right.append(numbers(answer));
     if (answer.unknown === false) right.append(made("p", "Like what it was trained on."));
     if (answer.explanation && !answer.explanation.startsWith("data:")) {
@@ -99,7 +99,7 @@ async function ask(request, pictures) {
 
 function askForImages(files) {
   const chosen = [...files];
-  if (!chosen.length) return;
+  if (!chosen.length || about.noun !== "images") return;
   const body = new FormData();
   for (const file of chosen) body.append("files", file);
   const pictures = chosen.map((file) => URL.createObjectURL(file));
@@ -113,16 +113,10 @@ function askForText() {
   ask(async () => [await fetched("predict?explain=true", options)], []);
 }
 
-async function begin() {
-  about = await fetched("about");
-  const most = about.outputs.slice(0, 12).join(", ") + (about.outputs.length > 12 ? " ..." : "");
-  byId("about").textContent = `${about.kind}: ${most}`;
-  byId(about.noun).hidden = false;
-  if (about.needs_token && !token) byId("state").textContent = "Open this page by the address that the server printed: it holds the token.";
+function listen() {
   byId("files").addEventListener("change", (event) => askForImages(event.target.files));
   byId("texts").addEventListener("submit", (event) => { event.preventDefault(); askForText(); });
   byId("text").addEventListener("keydown", (event) => { if (event.ctrlKey && event.key === "Enter") askForText(); });
-  if (about.noun !== "images") return;
   const drop = document.querySelector(".drop");
   for (const name of ["dragenter", "dragover"]) {
     document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
@@ -130,6 +124,17 @@ async function begin() {
   for (const name of ["dragleave", "drop"]) document.addEventListener(name, () => drop.classList.remove("over"));
   document.addEventListener("drop", (event) => { event.preventDefault(); askForImages(event.dataTransfer.files); });
   document.addEventListener("paste", (event) => askForImages(event.clipboardData.files));
+}
+
+async function begin() {
+  about = await fetched("about");
+  const most = about.outputs.slice(0, 12).join(", ") + (about.outputs.length > 12 ? " ..." : "");
+  byId("about").textContent = `${about.kind}: ${most}`;
+  if (about.needs_token && !token) {
+    byId("state").textContent = "Open this page by the address that the server printed: it holds the token.";
+  }
+  listen();
+  byId(about.noun).hidden = false;
 }
 
 begin().catch((error) => { byId("state").textContent = `The server does not answer: ${error.message}`; });

@@ -114,6 +114,7 @@ def run(make: Callable[[], FastAPI], host: str, port: int, token: str) -> None:
         app = make()
         import uvicorn
 
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of every byte that is amiss
         url = f"http://{host}:{found.getsockname()[1]}/"
         print(f"{url}{f'#token={token}' if token else ''}  (programs: {url}docs)", flush=True)
         config = uvicorn.Config(
