@@ -1,9 +1,10 @@
-"""One thread, no network, a cache of its own: set before torch is imported."""
+"""One thread, no network, a cache of its own, no reports: set before torch is imported."""
 
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["TL_REPORT"] = "false"  # some seconds that only the tests of it spend
 
 import socket
 from collections.abc import Callable

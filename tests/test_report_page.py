@@ -73,14 +73,17 @@ def test_the_page_is_whole_and_needs_nothing_else(strange, tmp_path, capsys):
     assert "$x_1$ & co" in page.text
     assert "default-src 'none'" in text
     assert re.search(r"@media \(prefers-color-scheme: dark\)", text) and 'name="viewport"' in text
-    for section in ("Scores", "Training", "Answers", "Classes", "Worst mistakes", "What learned", "How it was made"):
+    for section in ("Scores", "Training", "Answers", "Classes", "Worst mistakes", "Typical ones", "Data",
+                    "How it was made"):  # fmt: skip
         assert section in page.text
     evaluation = run.evaluate()
     assert f"{evaluation['val/accuracy']:.3f}" in page.text
     assert evaluation.mistakes[0]["sample"] in page.text
     pictures = [known for tag, known in page.tags if tag == "img"]
-    assert len(pictures) == min(12, len(evaluation.mistakes)) and all(p["alt"] for p in pictures)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 6  # loss, scores, rates, confusion, reliability, classes
+    shown = min(12, len(evaluation.mistakes)) + len(evaluation.findings.typical)
+    assert len(pictures) == shown and all(p["alt"] for p in pictures)
+    # loss, scores, rates, timeline, confusion, reliability, classes
+    assert sum(tag == "svg" for tag, _ in page.tags) == 7
     regions = [known for _, known in page.tags if known.get("role") == "region"]
     assert regions and all(known["tabindex"] == "0" and known["aria-label"] for known in regions)
 

@@ -146,22 +146,23 @@ class TransferModule(L.LightningModule):
             return self.val_scores, self.val_overview
         return self.test_scores, self.test_overview
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch."""
-        self._score("val", batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count one batch; gives its outputs (N, C)."""
+        return self._score("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch."""
-        self._score("test", batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count one batch; gives its outputs (N, C)."""
+        return self._score("test", batch)
 
-    def _score(self, split: str, batch: Batch) -> None:
-        outputs = self(batch.inputs)
+    def _score(self, split: str, batch: Batch) -> Tensor:
+        outputs: Tensor = self(batch.inputs)
         predictions, targets = self.task.predictions(outputs.float()), self.task.true(batch.targets)
         for meter in self.meters(split):
             if meter is not None:
                 meter.update(predictions, targets)
         loss = self.evaluation_loss(outputs, batch.targets)
         self.log(f"{split}/loss", loss, batch_size=len(batch), sync_dist=True, on_epoch=True)
+        return outputs
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation split."""

@@ -133,7 +133,7 @@ class Run(OpenedRun):
         from tl_lightning.jobs.report import report
 
         where = Path(out).expanduser() if out else None
-        return report(self.model, self._judge(), self._writable(), where, self._allow)
+        return report(self.model, self._judge(), self._writable(), where, self._allow).path
 
     def card(self, out: str | Path = "") -> Path:
         """The model card, MODEL_CARD.md of the run or `out`: data, scores with intervals, limits, terms, versions.
@@ -157,6 +157,16 @@ class Run(OpenedRun):
         folder, index = self._writable(), self._index()
         where = Path(out).expanduser() if out else self.path.with_name(f"{self.path.resolve().name}-extended")
         return add_class(self.model, folder, index, Path(data).expanduser(), where, self._allow)
+
+    def report_with(self, other: Run, out: str | Path = "") -> Path:
+        """One page of this run and another side by side, in this one's folder or `out`.
+
+        Raises UserError where they are of other outputs, or of other validation samples.
+        """
+        from tl_lightning.jobs.report import report_of_two
+
+        where = Path(out).expanduser() if out else None
+        return report_of_two(self._judge(), other._judge(), (self._writable(), other._writable()), where)
 
     def compare(self, other: Run, split: str = "val") -> Comparison:
         """Whether another run is better on the same samples. Raises UserError where samples or classes differ."""

@@ -43,21 +43,17 @@ def evaluate(argv: Sequence[str]) -> None:
         own, left = own_words(argv, {"run": "", "split": "val", **optional})
         refuse_left(left, own)
         from tl_lightning.jobs.fit import quiet
-        from tl_lightning.run import load
 
         quiet()
-        names = own["run"].strip("[]").split(",")
-        if len(names) > 2:
-            raise UserError(f"run={own['run']}: name one run, or two that are compared")
         said = {key: own[key] for key in ("group", "threshold", "tta", "out") if own[key] != NONE}
         if elsewhere := [own[key] for key in ("data.root", "data.file") if own[key] != NONE]:
             said["data"] = elsewhere[0]
-        runs = [load(folder_of("run", name)) for name in names]
+        runs = _runs(own["run"])
         for run in runs:
             found = run.evaluate(own["split"], **said)
             print(printable(f"{run.path}: {found.samples} {found.noun}\n{found}", lines=True))
         if len(runs) == 2 and not elsewhere:
-            print(f"{runs[0].compare(runs[1], own['split'])} (A is {names[0]}, B is {names[1]})")
+            print(f"{runs[0].compare(runs[1], own['split'])} (A is {runs[0].path}, B is {runs[1].path})")
 
 
 def export(argv: Sequence[str]) -> None:
@@ -105,9 +101,16 @@ def add_class(argv: Sequence[str]) -> None:
 
 
 def report(argv: Sequence[str]) -> None:
-    """Where the page lies."""
-    with _written_by(argv) as (run, where):
-        print(run.report(where))
+    """Where the page lies. Raises UserError, shown as one line, for more than two runs."""
+    with tool(argv):
+        own, left = own_words(argv, {"run": "", "out": NONE})
+        refuse_left(left, own)
+        from tl_lightning.jobs.fit import quiet
+
+        quiet()
+        out = "" if own["out"] == NONE else own["out"]
+        first, *others = _runs(own["run"])
+        print(first.report_with(others[0], out) if others else first.report(out))
 
 
 def card(argv: Sequence[str]) -> None:
@@ -130,6 +133,16 @@ def soup(argv: Sequence[str]) -> None:
         from tl_lightning.jobs.average import soup as job
 
         job(folder)
+
+
+def _runs(value: str) -> list[Run]:
+    """One run, or two of them: A, or [A,B]. Raises UserError for more."""
+    from tl_lightning.run import load
+
+    names = value.strip("[]").split(",")
+    if len(names) > 2:
+        raise UserError(f"run={value}: name one run, or two that are compared")
+    return [load(folder_of("run", name)) for name in names]
 
 
 @contextmanager

@@ -39,12 +39,14 @@ class Settings:
     cache: str | int | bool = "auto"
     cache_dtype: str = "float16"
     engine: str = "auto"
+    report: bool = True
     resume: str | None = None
     debug: bool = False
     allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks.whole("seed", self.seed, 0, 2**32 - 1)
+        checks.boolean("report", self.report)
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -40,6 +40,10 @@ class Samples:
         """What a split holds of an item."""
         raise NotImplementedError
 
+    def described(self, item: Item) -> str:
+        """An item for people who look at one."""
+        return item.path
+
     def used(self, split: str) -> list[Item]:
         """A split's usable items."""
         return [i for i in self.items if i.split == split and not i.skipped]

@@ -26,11 +26,12 @@ class Score:
 class Findings:
     """Of N samples: `scores`, and `tables` by their title, each a sequence of rows with the same columns.
 
-    `mistakes`: places of samples that were answered wrongly, the worst first. `confusion` (C, C): rows true, columns
-    answered.
+    `mistakes`: places of samples that were answered wrongly, the worst first; `typical`: of those that were surest and
+    right, one for each class. `confusion` (C, C): rows true, columns answered.
     """
 
     scores: Sequence[Score]
     tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     mistakes: Sequence[int] = ()
+    typical: Sequence[int] = ()
     confusion: Sequence[Sequence[int]] | None = None

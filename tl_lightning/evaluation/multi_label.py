@@ -9,7 +9,7 @@ import numpy as np
 from tl_lightning.evaluation import calibration
 from tl_lightning.evaluation.findings import Findings, Score
 from tl_lightning.evaluation.intervals import of_samples
-from tl_lightning.evaluation.single_label import class_rows, means, share
+from tl_lightning.evaluation.single_label import class_rows, means, share, typical
 
 _HALF = 0.5
 
@@ -38,7 +38,8 @@ def judge(
     scores += [*means(rows), Score("calibration_error_scaled", calibration.expected_error(bins))]
     wrong = np.flatnonzero(~right)
     worst = np.argsort(np.log(np.maximum(given[wrong], 1e-12)).sum(1), kind="stable")
-    return Findings(scores, {"classes": rows, "reliability": bins}, wrong[worst].tolist())
+    surest = typical(probabilities, true & answered)
+    return Findings(scores, {"classes": rows, "reliability": bins}, wrong[worst].tolist(), surest)
 
 
 def _macro_f1(hits: np.ndarray, either: np.ndarray) -> float:

@@ -44,7 +44,15 @@ def judge(
     wrong = np.flatnonzero(~right)
     worst = np.argsort(probabilities[wrong, targets[wrong]], kind="stable")
     tables = {"classes": per_class, "reliability": bins, "abstention": calibration.abstention(confidence, right)}
-    return Findings(scores, tables, wrong[worst].tolist(), confusion.tolist())
+    surest = typical(probabilities, answered & right[:, None])
+    return Findings(scores, tables, wrong[worst].tolist(), surest, confusion.tolist())
+
+
+def typical(probabilities: np.ndarray, right: np.ndarray) -> list[int]:
+    """The place of the surest right answer of each class, of (N, C) both; classes without one are left out."""
+    sure = np.where(right, probabilities, -np.inf)
+    places = sure.argmax(0)
+    return [int(place) for k, place in enumerate(places) if np.isfinite(sure[place, k])]
 
 
 def share(name: str, right: np.ndarray) -> Score:

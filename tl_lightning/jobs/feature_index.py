@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.neighbours import K, Neighbours
 from tl_lightning.files import atomically
 from tl_lightning.jobs.judge import Judge
+from tl_lightning.jobs.predict import Predictor
 from tl_lightning.runs.folder import RunFolder
 
 _MOST = 5000  # samples of a split
@@ -69,10 +69,12 @@ def feature_index(folder: RunFolder, width: int, judge: Callable[[], Judge]) -> 
     return found
 
 
-@torch.no_grad()
 def _features(judge: Judge, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Features (M, D) and targets of samples drawn from a split."""
     picked = np.random.default_rng(0).permutation(judge.data.samples.size(split))[:_MOST]
-    batches = judge.raw_inputs(split, picked.tolist())
-    found: list[Tensor] = [judge.model.backbone(judge.data.input.normalise(inputs)).float() for inputs in batches]
+    predictor = Predictor(judge.model, "auto", len(picked))
+    try:
+        found = [predictor(inputs)[0] for inputs in judge.raw_inputs(split, picked.tolist(), predictor.at_once)]
+    finally:
+        predictor.close()
     return torch.cat(found).numpy(), judge.data.samples.targets(split)[picked]

@@ -18,7 +18,7 @@ from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.data.samples import Samples
 from tl_lightning.errors import UserError
-from tl_lightning.jobs.predict import outputs_of, reader_of
+from tl_lightning.jobs.predict import Predictor, outputs_of, reader_of
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import Model, load_model, load_state
 
@@ -45,11 +45,12 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Judge:
-    """A finished run's model and data."""
+    """A finished run's model and data. `known`: outputs (N, C) of splits that have been gone through already."""
 
     model: Model
     data: LabelledData
     settings: Settings
+    known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     _calibration: list[Inputs] = field(default_factory=list, repr=False)  # loaded once, used for every set of weights
 
     @torch.no_grad()
@@ -74,17 +75,21 @@ class Judge:
         samples = self.data.samples
         if not samples.size(split):
             raise UserError(f"there are no {split} {samples.noun} to evaluate on")
+        if split in self.known and not tta:
+            return Outputs.of(samples, split, self.known[split])
         found = torch.zeros(samples.size(split), len(self.data.task.outputs))
         for outputs, batch in self._answered(split, tta):
-            found[batch.index] = outputs.float()
+            found[batch.index] = outputs
         return Outputs.of(samples, split, found)
 
     def _answered(self, split: str, tta: str = "") -> Iterator[tuple[Tensor, Batch]]:
         """Outputs (N, C), the mean over the views of `tta`, and the batch that they are for."""
-        views = self.data.input.views(tta)
-        for batch in self.data.eval_dataloader(split):
-            normalised = self.data.input.normalise(batch.inputs)
-            yield torch.stack([self.model.network(view(normalised)) for view in views]).mean(0), batch
+        predictor = Predictor(self.model, "eager", self.data.samples.size(split), tta)
+        try:
+            for batch in self.data.eval_dataloader(split):
+                yield predictor(batch.inputs)[1], batch
+        finally:
+            predictor.close()
 
     def raw_inputs(self, split: str, places: Sequence[int], size: int = 64) -> Iterator[Inputs]:
         """(N, ...) at these places of a split as evaluation sees them, up to `size` at once, not normalised."""

@@ -16,16 +16,19 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from tl_lightning import machine
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.taps import read_last_stage
 from tl_lightning.build import Setup, build
 from tl_lightning.callbacks.checkpoints import BestCheckpoint
+from tl_lightning.callbacks.collecting import Collect
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data import splits
 from tl_lightning.errors import DivergedError
 from tl_lightning.features.facts import source_probabilities
 from tl_lightning.heads import solve
 from tl_lightning.jobs import announce, trials
+from tl_lightning.jobs.end_report import EMBEDDED, end_report
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import first_rank, following
 from tl_lightning.runs import model
@@ -44,6 +47,7 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
     """
     started = time.perf_counter()
     quiet()
+    machine.reset_peak()
     folder, checkpoint = RunFolder(settings.run_dir), None
     if settings.resume:
         folder = RunFolder(Path(settings.resume).expanduser())
@@ -71,11 +75,13 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
         if learns and setup.module.plan.solve and checkpoint is None:
             _keep_start(setup, loaders)
         seconds = fit(setup.trainer, setup.module, loaders, folder, checkpoint) if learns else 0.0
-        metrics = {
-            **_scores(setup, loaders, folder),
+        collect = Collect(EMBEDDED)
+        metrics: dict[str, Any] = {
+            **_scores(setup, loaders, folder, collect),
             "seconds/fit": seconds,
             "seconds/total": time.perf_counter() - started,
             **_facts(setup),
+            **_memory(setup),
         }
         if ended := announce.why_ended(setup.trainer):
             metrics["ended"] = ended
@@ -83,6 +89,8 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
         _write_model(folder, settings, setup)
         folder.write_json(folder.metrics_file, metrics)
         folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
+        if settings.report:
+            end_report(folder, settings, setup, collect, settings.allow)
         announce.log_hparams(settings, setup, metrics, label)
         announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
     return metrics
@@ -185,7 +193,7 @@ def _validated(setup: Setup, loaders: L.LightningDataModule) -> dict[str, float]
     return scores
 
 
-def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> dict[str, float]:
+def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder, collect: Collect) -> dict[str, float]:
     """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
     trainer, module = setup.trainer, setup.module
     seen = {k: float(v) for k, v in trainer.callback_metrics.items()}
@@ -204,6 +212,7 @@ def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> 
         best = {"best/epoch": int(state["epoch"]) if state["global_step"] else -1}  # -1: the start
     if trainer.progress_bar_callback:
         trainer.progress_bar_callback.disable()
+    trainer.callbacks.append(collect)  # type: ignore[attr-defined]  # not declared
     if epochs:
         scores = _validated(setup, loaders)
     else:
@@ -213,6 +222,13 @@ def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder) -> 
     if not module.plan.phases and isinstance(keeper, ModelCheckpoint):
         trainer.save_checkpoint(folder.best_checkpoint)
     return {k: float(v) for k, v in scores.items()} | last | best | {"epochs": epochs}
+
+
+def _memory(setup: Setup) -> dict[str, float]:
+    """Bytes that this process held at most, and those of its GPU."""
+    host, device = machine.peak_memory(), setup.trainer.strategy.root_device
+    found = {} if host is None else {"memory/host": host}
+    return found | ({"memory/gpu": float(torch.cuda.max_memory_allocated(device))} if device.type == "cuda" else {})
 
 
 def _facts(setup: Setup) -> dict[str, Any]:

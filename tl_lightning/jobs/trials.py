@@ -46,6 +46,7 @@ def attempt(
             strategy=described(strategy),
             callbacks={},
             logger={},
+            report=False,
             run_dir=Path(scratch),
             data={**settings.data, "splits": str(file), "batch_size": size},
             trainer={**settings.trainer, "max_time": {"seconds": seconds}},

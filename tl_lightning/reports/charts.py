@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from tl_lightning.strategies.plan import HEAD, Plan
 
 _LOOK = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -52,6 +55,28 @@ def rates(lines: Mapping[str, Mapping[int, float]]) -> Figure:
     return figure
 
 
+def timeline(plan: Plan, epochs: int) -> Figure:
+    """Which stage learns in which epochs, the darker the faster; the share of the base rate is written in it."""
+    names = [*plan.stages, HEAD]
+    with mpl.rc_context(_LOOK):
+        figure = Figure(figsize=(7.8, 0.8 + 0.24 * len(names)), layout="constrained")
+        axes = figure.add_subplot()
+        for i in range(len(plan.phases)):
+            first, after = plan.span(i, epochs)
+            for row, name in enumerate(names):
+                if speed := plan.speed(i, name):
+                    shade = 0.25 + 0.75 * max(0.0, 1 + math.log10(min(speed, 1)) / 3)
+                    axes.barh(row, after - first, 0.8, first, color="tab:blue", alpha=shade, linewidth=0)
+                    axes.text((first + after) / 2, row, f"{speed:.2g}", ha="center", va="center", fontsize=7)
+        axes.set_title("what learns when: shares of the base rate", loc="left", fontsize=9)
+        axes.set_yticks(range(len(names)), labels=names, parse_math=False)
+        axes.invert_yaxis()
+        axes.set_xlim(0, epochs)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+    return figure
+
+
 def column(history: Sequence[Mapping[str, str]], name: str, by: str = "epoch") -> dict[int, float]:
     """The values of a column of metrics.csv, by epoch or step."""
     return {int(row[by]): float(row[name]) for row in history if row.get(name) and row.get(by)}
@@ -81,7 +106,7 @@ def reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
         total = sum(row["samples"] for row in rows)
         sizes = [20 + 400 * row["samples"] / total for row in rows]
-        axes.scatter([r["confidence"] for r in rows], [r["right"] for r in rows], s=sizes, alpha=0.6)
+        axes.scatter([r["confidence"] for r in rows], [r["right"] for r in rows], s=sizes, alpha=0.6, clip_on=False)
         axes.plot([r["confidence"] for r in rows], [r["right"] for r in rows], linewidth=1)
         axes.set_xlabel("how sure")
         axes.set_ylabel("how often right")

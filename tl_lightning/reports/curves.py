@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,15 @@ from tl_lightning.learner import learner
 from tl_lightning.reports import writers
 from tl_lightning.reports.figures import FIGURES, tiles_figure
 from tl_lightning.strategies.plan import HEAD
+
+_CHARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "losses": {"loss": ("train/loss_epoch", "val/loss")},
+    "stages": {
+        "rate": ("rate/.*",),
+        "similarity to what it was (CKA)": ("forgetting/cka/.*",),
+        "distance of the weights": ("forgetting/distance/.*",),
+    },
+}
 
 
 class Curves(Callback):
@@ -34,7 +44,7 @@ class Curves(Callback):
     ) -> None:
         """Show the samples that the network is about to see, once, and log the rates."""
         if trainer.global_step + batch_idx == 0:
-            writers.add_chart(trainer.loggers, "loss", ("train/loss_epoch", "val/loss"))
+            writers.add_charts(trainer.loggers, _CHARTS)
             self._show_samples(trainer)
         if batch_idx == 0 or trainer.global_step % self.every == 0:
             for logger in trainer.loggers:  # not module.log: that keeps to its own steps and would drop these

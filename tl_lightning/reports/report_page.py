@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
+
+from tl_lightning.reports import html
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6570; --line: #d8dee4; --back: #fff; --card: #f6f8fa; }
@@ -89,6 +92,22 @@ def scrolled(table: str, what: str) -> str:
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(what)}">{table}</div>'
 
 
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of rows that have the same keys; what has no value is empty."""
+    shown = [["" if value is None else value for value in row.values()] for row in rows]
+    return scrolled(html.table(tuple(rows[0]), shown), title)
+
+
+def details(title: str, body: str) -> str:
+    """What is hidden until it is asked for."""
+    return f"<details><summary>{escape(title)}</summary>{body}</details>"
+
+
+def pictures(drawn: Iterable[str]) -> str:
+    """SVGs beside one another, as many as there is room for."""
+    return f'<div class="figures">{"".join(map(picture, drawn))}</div>'
+
+
 def picture(drawn: str) -> str:
     """An SVG in its place."""
     return f'<div class="picture">{drawn}</div>'
@@ -98,7 +117,7 @@ def gallery(shown: Sequence[tuple[str, str, str]]) -> str:
     """(what an answer comes from: an image as a data URL, or words; the sample's name; what is said of it)."""
     figures = []
     for source, name, text in shown:
-        seen = f'<img src="{source}" alt="heat map of {escape(name)}" loading="lazy">'
+        seen = f'<img src="{source}" alt="heat map of {escape(name)}">'
         seen = seen if source.startswith("data:image/") else f"<p>{escape(source)}</p>"
         figures.append(f"<figure>{seen}<figcaption><b>{escape(text)}</b><br>{escape(name)}</figcaption></figure>")
     return f'<div class="gallery">{"".join(figures)}</div>'

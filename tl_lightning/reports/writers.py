@@ -41,10 +41,27 @@ def add_text(loggers: Loggers, tag: str, text: str, step: int = 0) -> None:
         writer.add_text(tag, text, step)
 
 
-def add_chart(loggers: Loggers, title: str, tags: Sequence[str]) -> None:
-    """Several curves in one chart, on TensorBoard's page of custom scalars."""
+def add_charts(loggers: Loggers, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """By heading and title the curves of a chart (patterns of tags), on TensorBoard's page of custom scalars.
+
+    There is one such page: a second call takes the place of the first.
+    """
+    layout = {heading: {title: ["Multiline", list(tags)] for title, tags in inside.items()}
+              for heading, inside in charts.items()}  # fmt: skip
     for writer in _writers(loggers):
-        writer.add_custom_scalars({title: {title: ["Multiline", list(tags)]}})
+        writer.add_custom_scalars(layout)
+
+
+def add_pr_curve(loggers: Loggers, tag: str, true: Tensor, probabilities: Tensor) -> None:
+    """Precision against recall, of whether each sample is of a class (N,) and how probable that is (N,)."""
+    for writer in _writers(loggers):
+        writer.add_pr_curve(tag, true, probabilities)
+
+
+def add_embedding(loggers: Loggers, tag: str, features: Tensor, labels: Sequence[str], pictures: Tensor | None) -> None:
+    """Features (N, D) for the projector, with labels, and pictures (N, 3, H, W) in [0, 1] if there are any."""
+    for writer in _writers(loggers):
+        writer.add_embedding(features, list(labels), pictures, tag=tag)
 
 
 def add_hparams(loggers: Loggers, chosen: Mapping[str, Any], scores: Mapping[str, float]) -> None:

@@ -88,6 +88,16 @@ class RunFiles:
         return self.path / "report.html"
 
     @property
+    def log_file(self) -> Path:
+        """What was said in training."""
+        return self.path / "train.log"
+
+    @property
+    def words_file(self) -> Path:
+        """The words of the command line."""
+        return self.path / ".hydra" / "overrides.yaml"
+
+    @property
     def card(self) -> Path:
         """What others should know of the model."""
         return self.path / "MODEL_CARD.md"

@@ -115,6 +115,21 @@ class RunFolder(RunFiles):
         """calibration.json."""
         self.write_json(self.calibration_file, {"format": FORMAT, **asdict(calibration)})
 
+    def words(self) -> list[str]:
+        """The words of the command line, with which the run was begun; none of a run from Python, or a damaged file."""
+        try:
+            values = load_yaml(self.words_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return []
+        return [str(word) for word in values] if isinstance(values, list) else []
+
+    def log(self) -> str:
+        """What was said in training; nothing if it was not written down."""
+        try:
+            return self.log_file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
     def history(self) -> list[dict[str, str]]:
         """The rows of metrics.csv; none if there is no such file."""
         if not self.history_file.is_file():

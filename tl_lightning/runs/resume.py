@@ -33,6 +33,7 @@ _FREE = (
     "callbacks.early_stopping.patience",
     "callbacks.progress",
     "engine",
+    "report",
 )
 _OURS = ("resume", "debug", "allow", "run_dir")  # of this command line, not of the run
 

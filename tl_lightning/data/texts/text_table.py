@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # Looked for, in this order and in any case, where no column is named.
 TEXTS = ("text", "sentence", "content", "message", "review", "body", "sms", "tweet", "comment", "document")
+_BEGINNING = 200  # characters of a text that is shown
 PARTS = ("split", "set", "partition", "subset", "part")
 LABELS = ("label", "class", "category", "target", "sentiment", "labels", "y")
 
@@ -37,6 +38,11 @@ class TextTable(Samples):
     texts: dict[str, Text] = field(default_factory=dict)
     table: table.Table | None = None
     noun = "texts"
+
+    def described(self, item: Item) -> str:
+        """Its row, and how its text begins."""
+        text = " | ".join(self.sample(item))
+        return f"{item.path} {text[:_BEGINNING]}{'...' if len(text) > _BEGINNING else ''}"
 
     def sample(self, item: Item) -> Text:
         """Text or pair."""
