@@ -15,13 +15,13 @@ from tl_lightning.learner import learner
 
 
 class Collect(Callback):
-    """Keeps the outputs (N, C) of each split's last evaluation, and features (N, D) of the first `most` samples of val.
+    """Keeps the outputs (N, C) of each split's last evaluation, and features of every so many samples of val (0: none).
 
     On one device; of several, each has a part of the samples, and nothing is kept.
     """
 
-    def __init__(self, most: int = 0) -> None:
-        self.most = most
+    def __init__(self, every: int = 0) -> None:
+        self.every = every
         self._rows: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         self._features: list[tuple[Tensor, Tensor]] = []
         self._entered: Tensor | None = None
@@ -42,7 +42,7 @@ class Collect(Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin anew."""
         self._rows["val"], self._features = [], []
-        if self.most and trainer.world_size == 1:
+        if self.every and trainer.world_size == 1:
             self._hook = learner(pl_module).head.register_forward_pre_hook(self._look)
 
     def _look(self, head: Any, given: tuple[Tensor]) -> None:
@@ -59,12 +59,9 @@ class Collect(Callback):
     ) -> None:
         """Keep what concerns one batch."""
         self._keep(trainer, "val", outputs, batch)
-        if (
-            self._hook
-            and self._entered is not None
-            and (left := self.most - sum(len(p) for p, _ in self._features)) > 0
-        ):
-            self._features.append((batch.index[:left].cpu(), self._entered[:left].detach().float().cpu()))
+        if self._entered is not None:
+            picked = batch.index % self.every == 0
+            self._features.append((batch.index[picked].cpu(), self._entered[picked].detach().float().cpu()))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look no more."""

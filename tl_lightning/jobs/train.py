@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -75,7 +76,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
         if learns and setup.module.plan.solve and checkpoint is None:
             _keep_start(setup, loaders)
         seconds = fit(setup.trainer, setup.module, loaders, folder, checkpoint) if learns else 0.0
-        collect = Collect(EMBEDDED)
+        collect = Collect(every=math.ceil(setup.data.samples.size("val") / EMBEDDED))
         metrics: dict[str, Any] = {
             **_scores(setup, loaders, folder, collect),
             "seconds/fit": seconds,
