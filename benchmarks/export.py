@@ -27,7 +27,7 @@ import torch  # isort: skip
 import yaml
 
 from tl_lightning.errors import UserError
-from tl_lightning.jobs import export
+from tl_lightning.jobs.export_formats import FORMATS, Pipeline, batches_of
 
 FAMILIES = ("alexnet", "vgg16", "resnet50", "inception_v3", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0",
             "densenet121", "convnext_tiny", "regnet_y_400mf", "shufflenet_v2_x1_0", "mnasnet1_0", "googlenet",
@@ -48,15 +48,15 @@ def milliseconds(run: Callable[[], object]) -> float:
 def row(run: tl.Run, name: str, kind: str) -> str:
     """Of the table."""
     judge = run._judge()
-    pipeline = export.Pipeline(run.model).eval()
-    single = tuple(part[:1] for part in export._batches(judge, "val", 1)[0])
+    pipeline = Pipeline(run.model).eval()
+    single = tuple(part[:1] for part in batches_of(judge, "val", 1)[0])
     with torch.no_grad():
         eager = milliseconds(lambda: pipeline(*single))
         try:
             found = run.export(kind)
         except UserError as error:
             return f"| {name} | {kind} | refused: {str(error)[-90:]} | | | | | {eager:.1f} |"
-        session = export._RUNNERS[found.path.suffix](found.path)
+        session = FORMATS[kind].open(found.path, pipeline)
         arrays = [part.numpy() for part in single]
         took = milliseconds(lambda: session(*arrays))
     score = f"{found.score[1]:.3f} {found.score[2]:.3f}"
@@ -82,7 +82,7 @@ def main() -> None:
             if not words:
                 chosen |= {"backbone.weights": None, "backbone.image_size": 96, "data.max_per_class": 10}
             run = tl.train(data, backbone=name, run_dir=Path(folder, "run"), **chosen)
-            for kind in export.FORMATS:
+            for kind in FORMATS:
                 print(row(run, name, kind), flush=True)
 
 

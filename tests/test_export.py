@@ -3,18 +3,25 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 from torch import nn
+from torchvision.transforms import v2
 
 import tl_lightning as tl
+from tests.conftest import write_image
 from tests.probe import PROBE
 from tests.texts import write_texts
 from tests.zoo import WORDS
 from tl_lightning.cli.verbs import act
 from tl_lightning.jobs import export as exports
+from tl_lightning.jobs import export_formats
+from tl_lightning.jobs.export_formats import FORMATS, KEY
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -56,6 +63,7 @@ def test_the_file_says_what_it_is(run):
     facts = json.loads(session.get_modelmeta().custom_metadata_map["tl_lightning"])
     assert facts["outputs"] == ["dark", "light"]
     assert facts["preprocessing"]["eval_size"] == 32
+    assert facts["licence"] == run.folder.facts()["licence"]
     assert facts["temperature"] == run.folder.calibration().temperature
     assert len(facts["thresholds"]) == 2
     (given,) = session.get_inputs()
@@ -69,7 +77,9 @@ def test_the_file_says_what_it_is(run):
 def test_torchs_own_format(run, photos):
     found = run.export("torch_export", run.path / "elsewhere")
     assert found.difference < 1e-5
-    module = torch.export.load(run.path / "elsewhere" / "model.pt2").module()
+    extra = {f"{KEY}.json": ""}
+    module = torch.export.load(run.path / "elsewhere" / "model.pt2", extra_files=extra).module()
+    assert json.loads(extra[f"{KEY}.json"])["outputs"] == ["dark", "light"]
     assert module(torch.zeros(3, 32, 32, 3, dtype=torch.uint8)).shape == (3, 2)
 
 
@@ -84,9 +94,58 @@ def test_eight_bits_are_kept_where_they_lose_little(run, monkeypatch):
     assert not found.path.exists()
 
 
+def test_the_resize_in_the_graph(shades, tmp_path):
+    """Images of any size and shape, in a program that only decodes them."""
+    for i, size in enumerate(((97, 64), (50, 201), (33, 32), (500, 400))):
+        for name, level in (("dark", 60), ("light", 190)):
+            for k in range(3):
+                write_image(tmp_path / "photos" / name / f"{i}{k}.png", level, 10 * i + k, size)
+    run = tl.train(tmp_path / "photos", run_dir=tmp_path / "run", **PROBE)
+    found = run.export("onnx_resize")
+    assert found.agreement == 1 and found.difference < 0.02
+    files = sorted((tmp_path / "photos").glob("*/*.png"))
+    said = run.predict(files)
+    printed = outside(run.path / "export" / "predict.py", found.path, *files)
+    for path, _, numbers in said:
+        assert [printed[path][name] for name in said.outputs] == pytest.approx(numbers.tolist(), abs=0.02)
+    (given,) = onnxruntime.InferenceSession(str(found.path)).get_inputs()
+    assert (given.name, given.type) == ("whole", "tensor(uint8)")
+
+
+@pytest.mark.parametrize("size", [(97, 64), (50, 201), (33, 32), (641, 480)])
+@pytest.mark.parametrize("mode, off", [("bilinear", 1), ("bicubic", 16)])
+def test_the_graphs_resize_is_pillows(size, mode, off):
+    from onnx.parser import parse_model
+
+    text = export_formats._RESIZE.format(side=40, crop=32, mode=export_formats._MODES[mode], ir=8, opset=18)
+    session = onnxruntime.InferenceSession(parse_model(text).SerializeToString())
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    transform = v2.Compose([v2.Resize(40, v2.InterpolationMode(mode), antialias=True), v2.CenterCrop(32)])
+    expected = np.asarray(transform(image)).astype(int)
+    (found,) = session.run(None, {"whole": pixels[None]})
+    assert found.shape == (1, 32, 32, 3)
+    assert abs(found[0].astype(int) - expected).max() <= off
+    assert abs(found[0].astype(int) - expected).mean() < 0.5
+
+
+def test_weights_with_what_they_mean(run, photos):
+    found = run.export("safetensors")
+    assert found.difference == 0
+    with safe_open(found.path, "pt") as file:
+        facts = json.loads(file.metadata()[KEY])
+        assert {"features.0.0.weight", "head.1.weight"} <= set(file.keys())
+    assert facts["outputs"] == ["dark", "light"] and facts["preprocessing"]["eval_size"] == 32
+
+
 def test_a_file_that_is_off_is_not_kept(run, monkeypatch):
-    right = exports._RUNNERS[".onnx"]
-    monkeypatch.setitem(exports._RUNNERS, ".onnx", lambda path: lambda *raw: right(path)(*raw) + 0.01)
+    right = FORMATS["onnx"]
+
+    def off(path, pipeline):
+        run = right.open(path, pipeline)
+        return lambda *raw: run(*raw) + 0.01
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(right, open=off))
     with pytest.raises(tl.UserError, match=r"off by at most 1\.0e-02.* and is not kept"):
         run.export()
     assert not (run.path / "export" / "model.onnx").exists()
@@ -104,7 +163,7 @@ def test_what_cannot_be_exported_is_named(photos, tmp_path):
     with pytest.raises(tl.UserError, match=r"cannot be exported as onnx: .*eigvals"):
         run.export()
     assert list((tmp_path / "odd").glob("export/*")) == []
-    with pytest.raises(tl.UserError, match="format=tflite is unknown: use onnx, onnx_int8, torch_export"):
+    with pytest.raises(tl.UserError, match="format=tflite is unknown: use onnx, onnx_int8, onnx_resize"):
         run.export("tflite")
 
 
@@ -116,6 +175,8 @@ def test_texts_with_their_tokenizer(model, tmp_path, capsys):
     options = {"backbone": "text", "backbone.name": str(model), "backbone.length": 16, "strategy": "linear_probe",
                "data.batch_size": 4, "trainer": "cpu"}  # fmt: skip
     run = tl.train(file, run_dir=tmp_path / "run", **options)
+    with pytest.raises(tl.UserError, match="format=onnx_resize is for images"):
+        run.export("onnx_resize")
     capsys.readouterr()
     act("export", [f"run={run.path}"])
     assert "100.0% of its answers" in capsys.readouterr().out

@@ -93,10 +93,11 @@ class Run(OpenedRun):
         )
 
     def export(self, format: str = "onnx", out: str | Path = "") -> Exported:
-        """The network as a file that other programs run: "onnx", "onnx_int8" or "torch_export".
+        """The network as a file that other programs run: "onnx", "onnx_int8", "onnx_resize" or "torch_export".
 
         In the run's export/, or `out`. Samples go in, probabilities come out; a program that uses the file lies beside
-        it. Raises UserError for a network that cannot be exported, and a file whose answers are not the network's.
+        it. "safetensors": the weights, with all that they mean. Raises UserError for a network that cannot be exported,
+        and a file whose answers are not the network's.
         """
         from tl_lightning.jobs.export import export
 

@@ -56,6 +56,7 @@ class LabelledData(L.LightningDataModule):
     workers: int | None
     pass_batch: int  # samples at once on a CPU, where nothing is trained
     eval_transform: Any  # of evaluation: `prepare`, then `finish`, both the same every time
+    whole_transform: Any = None  # gives samples as files hold them
     train_transform: Any  # of training, without anything random
     reading: str = ""  # how files are read, where that changes what is read
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 facts = json.loads(session.get_modelmeta().custom_metadata_map["tl_lightning"])
+(given,) = facts["inputs"]
 side, crop = facts["preprocessing"]["eval_resize"], facts["preprocessing"]["eval_size"]
 mode = Image.Resampling[facts["preprocessing"]["interpolation"].upper()]
 
@@ -23,6 +24,8 @@ def pixels(path: str) -> np.ndarray:
         ground = Image.new("RGBA", image.size, facts["preprocessing"]["reading"]["ground"])
         image = Image.alpha_composite(ground, image.convert("RGBA"))
     image, short = image.convert("RGB"), min(image.size)
+    if given == "whole":  # the resize is in the file
+        return np.asarray(image)[None]
     width, height = (side if length == short else int(side * length / short) for length in image.size)
     left, top = round((width - crop) / 2), round((height - crop) / 2)
     cut = image.resize((width, height), mode).crop((left, top, left + crop, top + crop))
@@ -30,6 +33,6 @@ def pixels(path: str) -> np.ndarray:
 
 
 for path in sys.argv[2:]:
-    answer = session.run(None, {"images": pixels(path)})[0][0]
+    answer = session.run(None, {given: pixels(path)})[0][0]
     order = np.argsort(-answer)[:3]
     print(path, *(f"{facts['outputs'][k]} {answer[k]:.4f}" for k in order), sep="\t")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,9 +92,9 @@ class Judge:
         finally:
             predictor.close()
 
-    def raw_inputs(self, split: str, places: Sequence[int], size: int = 64) -> Iterator[Inputs]:
-        """(N, ...) at these places of a split as evaluation sees them, up to `size` at once, not normalised."""
-        dataset = self.data.dataset(split, self.data.eval_transform)
+    def raw_inputs(self, split: str, places: Sequence[int], size: int = 64, transform: Any = None) -> Iterator[Inputs]:
+        """(N, ...) at these places of a split, up to `size` at once, not normalised; `transform`: evaluation's."""
+        dataset = self.data.dataset(split, transform or self.data.eval_transform)
         for start in range(0, len(places), size):
             yield self.data.stack([dataset[int(i), 0][0] for i in places[start : start + size]])
 

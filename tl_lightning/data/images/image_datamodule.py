@@ -58,6 +58,7 @@ class ImageDataModule(LabelledData):
         self.reading = how if input.reading == DEFAULT else f"{how} {input.reading}"
         self.eval_transform = transforms.eval_transform(input)
         self.train_transform = transforms.train_transform(input, transforms.ImageAugmentation(None, 0.0))
+        self.whole_transform = transforms.whole()
         self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
         self._first: Batch | None = None
         self._mix = self.task.mixer(augment.mixup, augment.cutmix)

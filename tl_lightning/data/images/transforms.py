@@ -17,6 +17,7 @@ from tl_lightning.inputs import ImageInput
 
 # Random crops out of a kept image come from a short side of so many times the crop's size.
 MARGIN = 1.15
+_EVERY = 1_000_000  # pixels of the short side: no file is decoded at a fraction of its size
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,11 @@ def eval_transform(input: ImageInput) -> Transform:
     """To (3, eval_size, eval_size): the geometry on which the weights were measured."""
     mode = InterpolationMode(input.interpolation)
     return Transform(_crop(input.eval_resize, input.eval_size, mode), [], input.eval_resize)
+
+
+def whole() -> Transform:
+    """To (3, H, W): every pixel of the file."""
+    return Transform([], [], _EVERY)
 
 
 def erase(images: Tensor, probability: float) -> Tensor:
