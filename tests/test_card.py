@@ -1,5 +1,10 @@
 """Model cards, and the terms of weights."""
 
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 import torchvision
 import yaml
@@ -12,6 +17,57 @@ from tl_lightning.backbones import torchvision as backbone
 from tl_lightning.build import build
 from tl_lightning.cli.verbs import act
 from tl_lightning.jobs.announce import introduce
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of a hub as an upload talks to."""
+
+    @property
+    def home(self):
+        return f"http://{self.headers['Host']}/me/insects"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/repos/create"):
+            asked = json.loads(body)
+            if asked["name"] == "refused":
+                return self.say({"error": "not allowed"}, 403)
+            private = asked.get("private") or asked.get("visibility") == "private"  # by the library's release
+            self.server.received["repo"] = asked["organization"], asked["name"], private
+            return self.say({"url": self.home})
+        if "/preupload/" in self.path:
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            known = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            return self.say({"files": [{"path": path, **known} for path in paths]})
+        if self.path.endswith("/validate-yaml"):
+            return self.say({"errors": [], "warnings": []})
+        lines = [json.loads(line) for line in body.splitlines()]
+        files = [line["value"] for line in lines if line["key"] == "file"]
+        self.server.received["files"] = {f["path"]: base64.b64decode(f["content"]) for f in files}
+        return self.say({"commitUrl": f"{self.home}/commit/1", "commitOid": "1", "success": True})
+
+    def do_GET(self):
+        self.say({"id": "me/insects", "sha": "0" * 40, "siblings": []})
+
+    def say(self, what, status=200):
+        content = json.dumps(what).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *said):
+        pass
+
+
+@pytest.fixture
+def hub_server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.received = {}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", server.received
+    server.shutdown()
 
 
 def test_a_card_says_what_others_must_know(photos, tmp_path, capsys):
@@ -40,6 +96,27 @@ def test_hubs_read_the_card(photos, tmp_path):
         "image-classification",
     )
     assert found.eval_results[0].metric_value == round(run.metrics["val/accuracy"], 4)
+
+
+def test_a_model_is_pushed_without_what_is_nobodys_business(photos, tmp_path, hub_server, caplog):
+    caplog.set_level("INFO")
+    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
+    endpoint, received = hub_server
+    address = run.push_to_hub("me/insects", token="hf_x", endpoint=endpoint)
+    assert address.endswith("me/insects")
+    assert received["repo"] == ("me", "insects", True)
+    files = received["files"]
+    assert set(files) == {"README.md", "calibration.json", "metrics.json", "model.json", "model.safetensors"}
+    assert not any(str(photos).encode() in content or b"/00.png" in content for content in files.values())
+    assert "push      README.md, calibration.json" in caplog.text and "private" in caplog.text
+    for name, content in files.items():
+        (tmp_path / "found" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "found" / name).write_bytes(content)
+    assert tl.load(tmp_path / "found").predict(photos).answers == run.predict(photos).answers
+    with pytest.raises(tl.UserError, match=r"me/refused cannot be pushed: .*403"):
+        run.push_to_hub("me/refused", token="hf_x", endpoint=endpoint)
+    with pytest.raises(tl.UserError, match="cannot be pushed"):
+        run.push_to_hub("no name", token="hf_x", endpoint=endpoint)
 
 
 def test_terms_that_weights_state(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import accuracy_score, log_loss
 
@@ -17,6 +18,7 @@ from tests.probe import PROBE, rows_of
 from tests.texts import write_texts
 from tests.zoo import WORDS
 from tl_lightning.cli.verbs import act
+from tl_lightning.data.images.transforms import eval_transform
 
 
 def test_an_evaluation_is_written_and_agrees_with_the_predictions(run, shades):
@@ -153,8 +155,9 @@ def test_a_strangers_calibration(run, shades, tmp_path, file, text, said):
         tl.load(copy).predict(shades / "dark")
 
 
-def test_mirror_images(run, shades):
-    """The mean of two outputs, by numpy; of texts there are none."""
+def test_views(run, shades):
+    """The mean over mirror images, and over corners, by numpy; of texts there are none."""
+    transform = eval_transform(run.model.backbone.input)
     paths = [shades / row["path"] for row in rows_of(run.folder.splits_file) if row["split"] == "val"]
     arrays = [np.asarray(Image.open(path)) for path in paths]
     run.evaluate(threshold="none", tta="flip")
@@ -167,5 +170,19 @@ def test_mirror_images(run, shades):
     assert found["val/accuracy"] == pytest.approx(
         accuracy_score(labels, np.array(("dark", "grey", "light"))[both.argmax(1)])
     )
+    # and over the corners of both, by Pillow
+    corners = []
+    network = run.model.network
+    for array in arrays[:4]:
+        image = Image.fromarray(np.asarray(transform(Image.fromarray(array)).permute(1, 2, 0)))
+        parts = [image.crop((x, y, x + 28, y + 28)) for x in (0, 4) for y in (0, 4)]
+        views = [image, *(part.resize((32, 32), Image.Resampling.BILINEAR) for part in parts)]
+        pixels = np.stack([a for v in views for a in (np.asarray(v), np.asarray(v)[:, ::-1])]).astype(np.float32)
+        with torch.no_grad():
+            logits = network(run.model.backbone.input.normalise(torch.tensor(pixels).permute(0, 3, 1, 2)))
+        corners.append((logits.mean(0) / found.calibration.temperature).softmax(0).numpy())
+    cropped = run.predict(arrays[:4], tta="crops").probabilities
+    np.testing.assert_allclose(cropped, np.stack(corners), atol=0.02)  # Pillow rounds to whole levels
+    assert abs(cropped - both[:4]).max() > 0.001
     with pytest.raises(tl.UserError, match="tta=turn is unknown"):
         run.predict(arrays, tta="turn")

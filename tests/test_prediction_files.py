@@ -63,6 +63,15 @@ def test_sources_by_pattern_list_and_standard_input(run, shades, tmp_path, monke
     assert list(tmp_path.glob("none*")) == []
 
 
+def test_folders_that_are_linked_count_once(run, shades, tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "dark").symlink_to(shades / "dark")
+    (tmp_path / "new" / "dark_again").symlink_to(shades / "dark")
+    (tmp_path / "new" / "round").symlink_to(tmp_path / "new")
+    (tmp_path / "new" / ".hidden").symlink_to(shades / "light")
+    assert len(run.predict(tmp_path / "new")) == 50
+
+
 def test_a_killed_call_goes_on_where_it_was(run, shades, tmp_path, monkeypatch):
     """Killed after two batches and half a row: no image is answered twice, and the file is as if nothing had been."""
     whole = run.write_predictions(shades, tmp_path / "whole.csv")

@@ -25,7 +25,8 @@ class Run(OpenedRun):
     def predict(self, source: Any, *, tta: str = "") -> Predictions:
         """What the model says of a file, a folder, a list of them, an array (H, W, 3), a PIL image, a text or texts.
 
-        `tta` "flip": the mean over images and their mirror images. Raises UserError for what cannot be read, or is of
+        `tta` "flip": the mean over images and their mirror images; "crops": and their corners, enlarged, which takes
+        ten times as long. Raises UserError for what cannot be read, or is of
         another kind.
         """
         from tl_lightning.jobs.predict import predict
@@ -75,7 +76,7 @@ class Run(OpenedRun):
         Also written into the run's evaluation/, or `out`. `data`: another folder of class folders, or another table, in
         place of a split. `group`: a pattern in paths, or a column of a table; each group has one answer. `threshold`:
         "precision:0.99", "recall:0.9", "f1" or "none", chosen on the validation samples, kept in the run and obeyed by
-        predictions. `tta` "flip": the mean over images and their mirror images. Raises UserError if the samples are
+        predictions. `tta` as for `predict`. Raises UserError if the samples are
         gone or were given as objects, for labels that the run does not know, and if an aim is out of reach.
         """
         from tl_lightning.jobs.evaluate import evaluate, evaluate_elsewhere
@@ -144,6 +145,18 @@ class Run(OpenedRun):
         from tl_lightning.jobs.card import card
 
         return card(self.model, self._judge(), self._writable(), Path(out).expanduser() if out else None)
+
+    def push_to_hub(
+        self, repo: str, *, private: bool = True, token: str | None = None, endpoint: str | None = None
+    ) -> str:
+        """Put the model and its card into a repository of a hub, "NAME/MODEL"; gives its address.
+
+        What goes along is said, and holds neither samples nor paths. `token`: the one that you are logged in with if
+        None. Raises UserError for what the hub refuses, and if the run's samples are gone.
+        """
+        from tl_lightning.jobs.hub_upload import push
+
+        return push(self._calibrated(), self._judge(), self._writable(), repo, private, token, endpoint)
 
     def add_class(self, data: str | Path, out: str | Path = "") -> Extended:
         """A run like this one that knows the classes in another folder or table, too; it needs no old samples.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,8 @@ from tl_lightning.normaliser import Normaliser
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_CORNER = 7 / 8  # of the sides
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,17 @@ class ImageInput:
         return shifted.div_(std)
 
     def views(self, tta: str) -> tuple[Callable[[Tensor], Tensor], ...]:
-        """Forms of the same images (N, 3, H, W), of whose outputs the mean is taken: themselves, "flip" their mirror.
+        """Forms of the same images (N, 3, H, W), of whose outputs the mean is taken.
 
-        Raises UserError for any other word.
+        Themselves; "flip": and their mirror images; "crops": of both also the four corners, enlarged. Raises UserError
+        for any other word.
         """
-        checks.one_of("tta", tta, ("", "flip"))
-        return (lambda x: x, lambda x: x.flip(-1)) if tta else (lambda x: x,)
+        checks.one_of("tta", tta, ("", "flip", "crops"))
+        if not tta:
+            return (lambda x: x,)
+        whole: list[Callable[[Tensor], Tensor]] = [lambda x: x, lambda x: x.flip(-1)]
+        corners = [_corner(*at) for at in product((False, True), repeat=3)] if tta == "crops" else []
+        return (*whole, *corners)
 
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
         """What an exported network is given of images (N, 3, H, W) of 0..255: (N, H, W, 3), as other libraries do."""
@@ -139,3 +147,18 @@ class ImageInput:
         """The inverse of `normalise` for (N, 3, H, W), as floats in [0, 1]: for pictures that people look at."""
         mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
+
+
+def _corner(low: bool, right: bool, mirrored: bool) -> Callable[[Tensor], Tensor]:
+    """A view of a corner of images (N, 3, H, W), seven eighths of their sides, as large as they are."""
+
+    def view(images: Tensor) -> Tensor:
+        from torch.nn.functional import interpolate
+
+        height, width = images.shape[-2:]
+        top, left = low * (height - round(height * _CORNER)), right * (width - round(width * _CORNER))
+        part = images[..., top : top + round(height * _CORNER), left : left + round(width * _CORNER)]
+        enlarged = interpolate(part, (height, width), mode="bilinear")
+        return enlarged.flip(-1) if mirrored else enlarged
+
+    return view

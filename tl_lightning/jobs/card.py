@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tl_lightning import targets
 from tl_lightning.backbones.licences import forbids_commerce
+from tl_lightning.errors import UserError
 from tl_lightning.jobs.evaluate import Evaluation, evaluate
 from tl_lightning.jobs.judge import Judge
+from tl_lightning.printable import printable
 from tl_lightning.reports.markdown import markdown
+from tl_lightning.reports.plan_table import plan_table
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.model import Model
+from tl_lightning.strategies.plan import Plan, Strategy
 
 _LISTED = 50  # classes
 
@@ -23,32 +27,46 @@ _LISTED = 50  # classes
 def card(model: Model, judge: Judge, folder: RunFolder, out: Path | None = None) -> Path:
     """MODEL_CARD.md of the run, or `out`: Markdown under the front matter that huggingface_hub reads.
 
-    Raises UserError if the run's samples are gone.
+    Raises UserError if the run's samples are gone, or the hub's library is not installed.
     """
+    hub()
     splits = [split for split in ("val", "test") if judge.data.samples.size(split)]
     found = {split: evaluate(judge, folder, split) for split in splits}
     model = replace(model, calibration=folder.calibration())
-    head = yaml.safe_dump(_front_matter(model, judge, folder, found[splits[-1]]), sort_keys=False, allow_unicode=True)
+    head = _front_matter(model, judge, folder, found[splits[-1]]).to_yaml()
     path = out or folder.card
-    folder.write_text(path, f"---\n{head}---\n\n" + "\n".join(_body(model, judge, folder, found)) + "\n")
+    folder.write_text(path, f"---\n{head}\n---\n\n" + "\n".join(_body(model, judge, folder, found)) + "\n")
     return path
 
 
-def _front_matter(model: Model, judge: Judge, folder: RunFolder, last: Evaluation) -> dict[str, Any]:
+def hub() -> Any:
+    """The library of the hub. Raises UserError if it is not installed."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UserError("a model card needs the hub's library: pip install 'tl-lightning[hub]'") from error
+    return huggingface_hub
+
+
+def _front_matter(model: Model, judge: Judge, folder: RunFolder, last: Evaluation) -> Any:
     """As https://huggingface.co/docs/hub/model-cards describes it."""
-    task, asked = model.task, model.backbone.input.pipeline
-    metrics = [{"type": key, "name": name, "value": round(last[f"{last.split}/{key}"], 4)}
-               for key, name in task.shown.items()]  # fmt: skip
-    dataset = {"name": judge.data.samples.root.name, "type": judge.data.samples.root.name, "split": last.split}
-    result = {"task": {"type": asked}, "dataset": dataset, "metrics": metrics}
-    licence = str(model.facts.get("licence") or "")
-    return {
-        **({"license": licence} if licence else {}),
-        "library_name": "tl_lightning",
-        "pipeline_tag": asked,
-        "tags": ["transfer-learning"],
-        "model-index": [{"name": folder.path.resolve().name, "results": [result]}],
-    }
+    library, task, asked = hub(), model.task, model.backbone.input.pipeline
+    dataset = judge.data.samples.root.name
+    results = [
+        library.EvalResult(
+            task_type=asked, dataset_type=dataset, dataset_name=dataset, dataset_split=last.split, metric_type=key,
+            metric_name=name, metric_value=round(last[f"{last.split}/{key}"], 4),
+        )
+        for key, name in task.shown.items()
+    ]  # fmt: skip
+    return library.ModelCardData(
+        license=str(model.facts.get("licence") or "") or None,
+        library_name="tl_lightning",
+        pipeline_tag=asked,
+        tags=["transfer-learning"],
+        model_name=folder.path.resolve().name,
+        eval_results=results,
+    )
 
 
 def _body(model: Model, judge: Judge, folder: RunFolder, found: Mapping[str, Evaluation]) -> Iterator[str]:
@@ -75,11 +93,15 @@ def _body(model: Model, judge: Judge, folder: RunFolder, found: Mapping[str, Eva
     yield "## How it was made\n"
     strategy = ", ".join(f"{k}={v}" for k, v in facts["strategy"].items() if k != "_target_")
     yield f"- {facts['strategy']['_target_'].rpartition('.')[2]}({strategy})"
+    if words := folder.words():
+        yield f"- `{printable(shlex.join(['tl', 'train', *map(_without_folders, words)]))}`"
     yield f"- preprocessing: {facts['preprocessing']}"
     yield f"- versions: {', '.join(f'{k} {v}' for k, v in facts.get('versions', {}).items())}"
     with folder.weights_file.open("rb") as file:
         yield f"- model.safetensors: SHA-256 {file_digest(file, 'sha256').hexdigest()}"
-    yield f"- seed {judge.settings.seed}; every value in config.yaml\n"
+    yield f"- seed {judge.settings.seed}\n"
+    columns, rows_ = plan_table(_plan(model, judge))
+    yield markdown(columns, rows_) + "\n"
     yield '```python\nimport tl_lightning as tl\n\ntl.load("FOLDER").predict("new.jpg")\n```'
 
 
@@ -96,3 +118,14 @@ def _limits(model: Model, found: Mapping[str, Evaluation]) -> Iterator[str]:
             yield f"- {split}: less than 70 % are found of {', '.join(weak[:10])}"
         if few:
             yield f"- {split}: fewer than ten samples of {', '.join(few[:10])}, so that their figures say little"
+
+
+def _plan(model: Model, judge: Judge) -> Plan:
+    strategy: Strategy = targets.build(model.facts["strategy"], judge.settings.allow)
+    return strategy.plan(model.facts["stages"])
+
+
+def _without_folders(word: str) -> str:
+    """A word of the command line whose path is the name of a file alone: where it lay is nobody's business."""
+    key, equals, value = word.partition("=")
+    return f"{key}{equals}{Path(value.strip(chr(34))).name}" if "/" in value else word

@@ -90,7 +90,7 @@ def evaluate(
 
     The temperature is fitted on the validation samples and kept in the run, with the thresholds that reach an aim like
     "precision:0.99" ("none" removes them); predictions obey both. `group`: a pattern in the samples' paths, or a column
-    of their table; each of its groups has one answer. `tta` "flip": the mean over images and their mirror images, by
+    of their table; each of its groups has one answer. `tta` "flip" or "crops": the mean over views of each image, by
     which temperature and thresholds are chosen, too. Raises UserError for an empty split, for groups whose labels
     differ, and for an aim that is out of reach.
     """

@@ -69,7 +69,7 @@ class Judge:
 
     @torch.no_grad()
     def outputs(self, split: str, tta: str = "") -> Outputs:
-        """What the network says of a split's samples, in their order; `tta` "flip": and of their mirror images.
+        """What the network says of a split's samples, in their order; `tta`: on average over views of them.
 
         Raises UserError if the split is empty.
         """

@@ -92,7 +92,7 @@ def sources(model: Model, source: Any, column: str | None = None) -> list[tuple[
 
 
 def answered(model: Model, samples: Sequence[Any], engine: str = "eager", tta: str = "") -> Iterator[Answered]:
-    """Batches of samples in order, with what the model makes of them; `tta` "flip": and of their mirror images."""
+    """Batches of samples in order, with what the model makes of them; `tta`: the mean over views of them."""
     for batch, found in _passed(model, samples, engine, tta):
         if found is None:
             yield Answered(batch)
@@ -135,7 +135,7 @@ def _of_all(model: Model, samples: Sequence[Any], tta: str) -> tuple[tuple[Tenso
 class Predictor:
     """A model on the device and the engine that are fastest for the `images` to come.
 
-    `at_once`: samples that a batch should have. `tta` "flip": the mean over images and their mirror images.
+    `at_once`: samples that a batch should have. `tta` "flip" or "crops": the mean over views of each.
     """
 
     def __init__(self, model: Model, engine: str, images: int, tta: str = "") -> None:

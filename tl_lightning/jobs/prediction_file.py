@@ -55,7 +55,7 @@ class RowOptions:
 
     `embeddings`: features, in a .npy beside the file, a row for a row. `explain`: what the answer comes from, a
     heat map in a folder beside the file, or the words of a text. `rank` "label_next": what tells most when it is
-    labelled comes first: small margins, large distances. `tta` "flip": the mean over images and their mirror images.
+    labelled comes first: small margins, large distances. `tta` "flip" or "crops": the mean over views of each.
     """
 
     top: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -148,7 +149,7 @@ def _paths(said: str) -> list[str]:
         return _listed(sys.stdin.read().splitlines(), Path(), "standard input")
     path = Path(said).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if not p.name.startswith(".") and p.is_file() and _is_image(p))
+        found = sorted(p for p in _files_below(path) if p.is_file() and _is_image(p))
         if not found:
             raise UserError(f"{path} holds no images ({', '.join(sorted(EXTENSIONS))})")
         return [str(p) for p in found]
@@ -161,6 +162,17 @@ def _paths(said: str) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path} does not exist or is no regular file: give an image, or a folder of images")
     return [str(path)]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Whatever is not hidden, also in folders that are linked, each of them once."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            yield from (Path(parent, name) for name in names if not name.startswith("."))
+        seen.add(real)
 
 
 def _listed(lines: Sequence[str], folder: Path, where: str) -> list[str]:
