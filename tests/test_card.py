@@ -113,7 +113,7 @@ def test_a_model_is_pushed_without_what_is_nobodys_business(photos, tmp_path, hu
         (tmp_path / "found" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "found" / name).write_bytes(content)
     assert tl.load(tmp_path / "found").predict(photos).answers == run.predict(photos).answers
-    with pytest.raises(tl.UserError, match=r"me/refused cannot be pushed: .*403"):
+    with pytest.raises(tl.UserError, match="me/refused cannot be pushed"):
         run.push_to_hub("me/refused", token="hf_x", endpoint=endpoint)
     with pytest.raises(tl.UserError, match="cannot be pushed"):
         run.push_to_hub("no name", token="hf_x", endpoint=endpoint)

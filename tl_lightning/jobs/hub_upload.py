@@ -41,6 +41,6 @@ def push(
         try:
             address = api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=staged, commit_message="A model of tl_lightning")
-        except (library.errors.HfHubHTTPError, library.errors.HFValidationError, OSError) as error:
+        except (library.errors.HfHubHTTPError, ValueError, OSError) as error:
             raise UserError(f"{repo} cannot be pushed: {' '.join(str(error).split())}") from error
     return str(address)
