@@ -126,7 +126,9 @@ def made(folder: RunFolder, facts: Mapping[str, Any]) -> str:
     sizes = [(f"{key.partition('/')[2]} parameters", f"{value:,}") for key, value in metrics.items()
              if key.startswith("params/")]  # fmt: skip
     versions = [(name, str(version)) for name, version in facts.get("versions", {}).items()]
-    table = scrolled(html.table(("", ""), [*seconds, *memory, *sizes, *versions]), "time, memory, sizes and versions")
+    table = scrolled(
+        html.table(("what", "how much"), [*seconds, *memory, *sizes, *versions]), "time, memory, sizes and versions"
+    )
     config = yaml.safe_dump(folder.config(), sort_keys=False, allow_unicode=True)
     parts = [command, table, details("configuration", f"<pre>{escape(config)}</pre>")]
     if log := folder.log():

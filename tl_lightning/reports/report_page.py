@@ -95,7 +95,7 @@ def scrolled(table: str, what: str) -> str:
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of rows that have the same keys; what has no value is empty."""
     shown = [["" if value is None else value for value in row.values()] for row in rows]
-    return scrolled(html.table(tuple(rows[0]), shown), title)
+    return scrolled(html.table(tuple(rows[0]), shown), f"table: {title}")
 
 
 def details(title: str, body: str) -> str:
