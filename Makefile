@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test odd elsewhere lint check bench-env clean
+.PHONY: help install demo test odd elsewhere docs lint check bench-env clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -34,6 +34,10 @@ elsewhere: install ## Train, export, and predict with the file in an environment
 	.venv-elsewhere/bin/python outputs/elsewhere/export/predict.py outputs/elsewhere/export/model.onnx \
 	  $$($(BIN)/python -c 'from tl_lightning.data.images import digits; print(digits.folder())')/test/7/*.png
 
+docs: install ## Make the site in site/, its notebook executed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: install ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +50,4 @@ bench-env: ## Make .venv-bench with what benchmarks/benchmark.py --peers compare
 	.venv-bench/bin/python -m pip install --quiet fastai 'lightning>=2.6.6,<2.7' safetensors --constraint constraints.txt
 
 clean: ## Remove the environment and everything that runs left here
-	rm -rf .venv .venv-bench .venv-elsewhere outputs multirun build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-bench .venv-elsewhere outputs multirun docs/outputs site build dist .mypy_cache .ruff_cache .pytest_cache

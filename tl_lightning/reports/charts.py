@@ -105,7 +105,7 @@ def reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
         total = sum(row["samples"] for row in rows)
-        sizes = [20 + 400 * row["samples"] / total for row in rows]
+        sizes = [16 + 160 * row["samples"] / total for row in rows]
         axes.scatter([r["confidence"] for r in rows], [r["right"] for r in rows], s=sizes, alpha=0.6, clip_on=False)
         axes.plot([r["confidence"] for r in rows], [r["right"] for r in rows], linewidth=1)
         axes.set_xlabel("how sure")
