@@ -82,6 +82,7 @@ def write_predictions(
     if out.suffix.lower() not in KINDS:
         raise UserError(f"out={out}: the name must end in {', '.join(KINDS)}")
     checks.one_of("engine", engine, CHOICES)
+    model.backbone.input.views(options.tta)  # refused before anything is written
     asked = [options.top, options.neighbours is None, options.embeddings, options.explain, options.tta]
     facts = [sha256(weights.read_bytes()).hexdigest(), asked, repr(model.calibration), [name for name, _ in named]]
     job = sha256(json.dumps(facts).encode()).hexdigest()
