@@ -108,7 +108,7 @@ def test_other_paths_and_ways(client):
 def test_a_token_where_one_is_asked_for(run, photo):
     files = {"file": ("a.png", photo.read_bytes())}
     with TestClient(run.app(token="öffne")) as client:
-        for path in ("/metrics", "/latency"):
+        for path in ("/metrics", "/latency", "/about"):
             assert client.get(path).status_code == 401
         assert client.post("/predict", files=files).status_code == 401
         wrong = {"Authorization": "Bearer nothing"}

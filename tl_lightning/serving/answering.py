@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, Field
+from torch import Tensor
 
 from tl_lightning.batch import Inputs, map_tensors
 from tl_lightning.errors import UserError
@@ -77,18 +78,20 @@ class Answering:
         if self.neighbours:
             for answer, distance in zip(answers, self.neighbours.distances(features.numpy()).tolist(), strict=True):
                 answer.distance, answer.unknown = distance, distance > self.neighbours.threshold
-        for one, answer, row in zip(asked, answers, numbers, strict=True):
-            if one.explain:
-                answer.explanation = self._explanation(one.inputs, int(row.argmax()))
+        if places := [place for place, one in enumerate(asked) if one.explain]:
+            some = self.reader.joined([asked[place].inputs for place in places])
+            said = self._explanations(some, torch.from_numpy(numbers[places].argmax(1)))
+            for place, explanation in zip(places, said, strict=True):
+                answers[place].explanation = explanation
         return answers
 
-    def _explanation(self, inputs: Inputs, place: int) -> str | None:
-        """Of the answer at that place of the outputs; None where the network has nothing to show."""
+    def _explanations(self, inputs: Inputs, places: Tensor) -> Sequence[str | None]:
+        """Of the outputs at these places (N,) for samples (N, ...); None where the network has nothing to show."""
         on_device = map_tensors(lambda x: x.to(self.predictor.device), inputs)
         try:
-            return explanations(self.model, on_device, torch.tensor([place]))[0]
+            return explanations(self.model, on_device, places)
         except UserError:
-            return None
+            return [None] * len(places)
 
 
 def _finite(value: float) -> float | None:

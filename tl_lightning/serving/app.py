@@ -145,10 +145,10 @@ def application(
     model = answering.model
     _ROUTES[answering.input.noun](router, service)
     _add_figures(router, service)
+    _add_about(router, {"noun": answering.input.noun, "outputs": list(model.task.outputs), "kind": model.task.noun,
+                        "max_mb": max_mb})  # fmt: skip
     app.include_router(router)
-    _add_page(app, {"noun": answering.input.noun, "outputs": list(model.task.outputs), "kind": model.task.noun,
-                    "max_mb": max_mb, "needs_token": bool(token)})  # fmt: skip
-
+    _add_page(app)
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(BodyLimit, most=int(max_mb * 1e6))
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -172,16 +172,18 @@ def _add_figures(router: APIRouter, service: Service) -> None:
         return service.measures.latency()
 
 
-def _add_page(app: FastAPI, about: dict[str, Any]) -> None:
+def _add_about(router: APIRouter, facts: dict[str, Any]) -> None:
+    @router.get("/about")
+    async def about() -> dict[str, Any]:
+        """What is sent, and what comes back."""
+        return facts
+
+
+def _add_page(app: FastAPI) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Whether the server is there."""
         return {"status": "ok"}
-
-    @app.get("/about")
-    async def tell_about() -> dict[str, Any]:
-        """What is sent, and what comes back."""
-        return about
 
     for path, (name, kind) in _PAGE.items():
         content = (files("tl_lightning.serving") / name).read_bytes()

@@ -130,11 +130,10 @@ async function begin() {
   about = await fetched("about");
   const most = about.outputs.slice(0, 12).join(", ") + (about.outputs.length > 12 ? " ..." : "");
   byId("about").textContent = `${about.kind}: ${most}`;
-  if (about.needs_token && !token) {
-    byId("state").textContent = "Open this page by the address that the server printed: it holds the token.";
-  }
   listen();
   byId(about.noun).hidden = false;
 }
 
-begin().catch((error) => { byId("state").textContent = `The server does not answer: ${error.message}`; });
+begin().catch((error) => {
+  byId("state").textContent = `${error.message}. The address that the server printed holds the token, if there is one.`;
+});

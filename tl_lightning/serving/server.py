@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOKEN = "TL_TOKEN"  # of the environment, where others cannot read it in the list of processes
-_MOST = 512  # connections
+_MOST = 128  # connections
 _SECONDS = 10  # for what is being answered when the server is stopped
 _HERE = ("127.0.0.1", "localhost")
 
