@@ -74,6 +74,18 @@ def test_the_file_says_what_it_is(run):
         np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
 
 
+def test_the_network_itself_goes_through_torchs_exporters(run, tmp_path):
+    """What people do by hand with `run.model.network`."""
+    network, images = run.model.network, torch.randn(2, 3, 32, 32)
+    expected = network(images).detach().numpy()
+    torch.onnx.export(network, (images,), str(tmp_path / "by_hand.onnx"), dynamo=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "by_hand.onnx"))
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    for made in (torch.jit.trace(network, images), torch.export.export(network, (images,)).module()):
+        np.testing.assert_allclose(made(images).detach().numpy(), expected, atol=1e-5)
+
+
 def test_torchs_own_format(run, photos):
     found = run.export("torch_export", run.path / "elsewhere")
     assert found.difference < 1e-5
