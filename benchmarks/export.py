@@ -1,10 +1,10 @@
 """Exported files of every family against their networks: how far they are off, their size and their time on a CPU.
 
-    python benchmarks/export.py DATA [backbone ...] [WORD ...]
+    python benchmarks/export.py DATA [backbone ...] [format=A,B] [WORD ...]
 
-Each network gets an exact head on the images of DATA; words are those of the command line. Without words the networks
-have random weights, whose answers 8 bits may change as those of pretrained ones are not changed. Times are medians of
-20 single images on one thread.
+Each network gets an exact head on the images of DATA; other words are those of the command line. Without words the
+networks have random weights, whose answers 8 bits may change as those of pretrained ones are not changed. Times are
+medians of 20 single images on one thread.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def main() -> None:
     logging.disable(logging.INFO)
     data, *said = sys.argv[1:]
     words = {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in said if "=" in w)}
+    formats = str(words.pop("format", ",".join(FORMATS))).split(",")
     names = [w for w in said if "=" not in w] or FAMILIES
     print(
         "| network | format | greatest difference | answers that agree | accuracy before, after | MB | ms | ms, eager |"
@@ -82,7 +83,7 @@ def main() -> None:
             if not words:
                 chosen |= {"backbone.weights": None, "backbone.image_size": 96, "data.max_per_class": 10}
             run = tl.train(data, backbone=name, run_dir=Path(folder, "run"), **chosen)
-            for kind in FORMATS:
+            for kind in formats:
                 print(row(run, name, kind), flush=True)
 
 

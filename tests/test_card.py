@@ -6,6 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 import torchvision
 import yaml
 
@@ -17,6 +18,7 @@ from tl_lightning.backbones import torchvision as backbone
 from tl_lightning.build import build
 from tl_lightning.cli.verbs import act
 from tl_lightning.jobs.announce import introduce
+from tl_lightning.paths import without_folders
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -47,7 +49,8 @@ class Hub(BaseHTTPRequestHandler):
         return self.say({"commitUrl": f"{self.home}/commit/1", "commitOid": "1", "success": True})
 
     def do_GET(self):
-        self.say({"id": "me/insects", "sha": "0" * 40, "siblings": []})
+        public = self.server.received["repo"][1] == "known"
+        self.say({"id": "me/insects", "sha": "0" * 40, "siblings": [], "private": not public})
 
     def say(self, what, status=200):
         content = json.dumps(what).encode()
@@ -113,10 +116,33 @@ def test_a_model_is_pushed_without_what_is_nobodys_business(photos, tmp_path, hu
         (tmp_path / "found" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "found" / name).write_bytes(content)
     assert tl.load(tmp_path / "found").predict(photos).answers == run.predict(photos).answers
+    with pytest.raises(tl.UserError, match="me/known is there already, for everybody to see"):
+        run.push_to_hub("me/known", token="hf_x", endpoint=endpoint)
+    with pytest.raises(tl.UserError, match="me/insects cannot be pushed"):
+        run.push_to_hub("me/insects", token="hf_x", endpoint="http://127.0.0.1:9")
     with pytest.raises(tl.UserError, match="me/refused cannot be pushed"):
         run.push_to_hub("me/refused", token="hf_x", endpoint=endpoint)
     with pytest.raises(tl.UserError, match="cannot be pushed"):
         run.push_to_hub("no name", token="hf_x", endpoint=endpoint)
+
+
+def test_paths_of_this_machine_stay_here(photos, tmp_path, hub_server):
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), tmp_path / "mine.pth")
+    words = {**PROBE, "backbone.weights": str(tmp_path / "mine.pth")}
+    run = tl.train(photos, run_dir=tmp_path / "run", **words)
+    endpoint, received = hub_server
+    run.push_to_hub("me/insects", endpoint=endpoint, token="hf_x")
+    assert not any(str(tmp_path).encode() in content for content in received["files"].values())
+    assert json.loads(received["files"]["model.json"])["backbone"]["weights"] == "mine.pth"
+    assert without_folders("distilbert/base-uncased") == "distilbert/base-uncased"
+    assert without_folders("./" + "x" * 5000) == "x" * 5000 and without_folders("a\0/b") == "a\0/b"
+
+
+def test_a_network_given_as_an_object_has_a_card(photos, tmp_path):
+    words = {k: v for k, v in PROBE.items() if not k.startswith("backbone")}
+    words["backbone"] = backbone("mobilenet_v2", weights="formula", image_size=32)
+    run = tl.train(photos, run_dir=tmp_path / "run", **words)
+    assert "a network of its own, fine-tuned to 2 classes" in run.card().read_text()
 
 
 def test_terms_that_weights_state(tmp_path):

@@ -58,14 +58,14 @@ def test_a_sweep_fills_a_folder_per_job(photos, tmp_path):
     chosen = {json.loads((p.parent / "model.json").read_text())["backbone"]["name"] for p in jobs}
     assert chosen == {"resnet18", "mobilenet_v2"}
     assert [(p.parent / "tensorboard").is_dir() for p in jobs] == [True] * 4
-    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line][
-        -4:
-    ]
-    for number, (backbone, strategy, accuracy, *_) in enumerate(table):
-        overrides = (jobs[number].parent / ".hydra" / "overrides.yaml").read_text()
-        assert f"backbone={backbone}\n" in overrides
-        assert f"strategy={strategy}\n" in overrides
-        assert float(accuracy) == round(json.loads(jobs[number].read_text())["val/accuracy"], 4)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line][-4:]
+    scores = {}
+    for path in jobs:
+        overrides = (path.parent / ".hydra" / "overrides.yaml").read_text()
+        words = tuple(re.search(rf"^- {word}=(.*)$", overrides, re.M)[1] for word in ("backbone", "strategy"))
+        scores[words] = round(json.loads(path.read_text())["val/accuracy"], 4)
+    assert {(backbone, strategy): float(accuracy) for _, backbone, strategy, _, accuracy, *_ in rows} == scores
+    assert (jobs[0].parents[1] / "leaderboard.html").is_file()
 
 
 def test_bad_words_name_the_nearest(photos, tmp_path):
@@ -107,7 +107,8 @@ def test_a_sweep_of_which_some_jobs_are_refused_ends_with_its_table(photos, tmp_
     result = tl("-m", *QUICK, f"data.root={photos}", "strategy=gradual_unfreeze,feature_extraction", "seed=0,1",
                 cwd=tmp_path)  # fmt: skip
     assert result.stderr.strip().endswith("error: 2 of the sweep's runs could not be made: 0, 1")
-    assert re.search(r"seed\s+┃ accuracy", result.stdout)
+    assert re.search(r"best: .*strategy=feature_extraction.*: val/accuracy 0\.\d{4} ± 0\.\d{4}", result.stdout)
+    assert result.stdout.count("failed: ") == 2
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -10,8 +10,11 @@ from torchvision.models import mobilenet_v2
 
 import tl_lightning as tl
 from tests.test_report_page import Page
+from tests.texts import write_texts
+from tests.zoo import WORDS as WORDS_OF
 from tl_lightning.cli.verbs import act
 from tl_lightning.errors import UserError
+from tl_lightning.evaluation.calibration import Calibration
 
 WORDS = {"backbone": "mobilenet_v2", "backbone.image_size": 32, "data.batch_size": 16, "data.workers": 0,
          "callbacks.progress": None, "trainer": "cpu", "trainer.max_epochs": 2}  # fmt: skip
@@ -114,6 +117,31 @@ def test_two_runs_side_by_side(reported, shades, tmp_path, capsys):
     wrong = [set(run.evaluate().findings.mistakes) for run in (reported, other)]
     assert f"{len(wrong[0] - wrong[1])} wrong in A alone" in page.text
     assert f"{len(wrong[0] & wrong[1])} wrong in both" in page.text
+
+
+def test_values_are_neither_right_nor_wrong(model, tmp_path):
+    pytest.importorskip("transformers")
+    rows = [(f"{WORDS_OF[i % 20]} {i}", 0.5 + i % 7) for i in range(40)]
+    file = write_texts(tmp_path / "texts.csv", rows, ("text", "score"))
+    options = {"backbone": "text", "backbone.name": str(model), "backbone.length": 16, "data.batch_size": 4,
+               "trainer": "cpu", "data.text": "text", "data.label": "score"}  # fmt: skip
+    options["strategy"] = "linear_probe"
+    a, b = (tl.train(file, run_dir=tmp_path / f"lr=0.{i},seed={i}", **options) for i in (1, 2))
+    act("report", [f"run={a.path}"])  # a name that holds a comma, as those of a sweep's jobs may
+    text = Page(a.report_with(b).read_text()).text
+    assert "Which is better" in text and "wrong in" not in text
+
+
+def test_answers_obey_the_thresholds(reported, shades, tmp_path, monkeypatch):
+    other = tl.train(shades, run_dir=tmp_path / "other", strategy="linear_probe",
+                     **{**WORDS, "backbone.weights": "formula"})  # fmt: skip
+    other.folder.write_calibration(Calibration(1.0, (0.9, 0.9, 0.9)))
+    shown = []
+    monkeypatch.setattr("tl_lightning.reports.report_two.answers", lambda rows, wrong: shown.extend(rows) or ())
+    other.report_with(reported)
+    said = other.predict([shades / row["sample"] for row in shown])
+    assert [row["A"] for row in shown] == said.answers
+    assert 0 < said.answers.count("") < len(shown)
 
 
 def test_runs_of_other_classes_do_not_stand_side_by_side(reported, photos, tmp_path):

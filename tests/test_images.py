@@ -1,12 +1,15 @@
 """Every format becomes the right RGB: compared with the colours that were put in."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tl_lightning.data.images.decode import load_rgb
+from tl_lightning.inputs import Reading
 
 RED = (200, 30, 40)
 
@@ -111,3 +114,36 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path, monkeypatch):
     path = save(Image.new("RGB", (8, 8), RED), tmp_path / "a.png")
     monkeypatch.setattr(ImageOps, "exif_transpose", broken)
     assert tuple(middle(path)) == RED
+
+
+def png_of_one_bit(side):
+    """A small file of many pixels."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_an_icon_of_many_megapixels_is_refused_before_it_is_opened(tmp_path, monkeypatch):
+    """Pillow decodes an icon's pictures while it opens the file."""
+    small, large = png_of_one_bit(16), png_of_one_bit(8000)
+    entries = b"".join(struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 1, len(p), at)
+                       for p, at in ((small, 38), (large, 38 + len(small))))  # fmt: skip
+    icon = b"\0\0\1\0\2\0" + entries + small + large
+    (tmp_path / "a.png").write_bytes(icon)
+    monkeypatch.setattr(Image, "open", lambda *given, **options: pytest.fail("it was opened"))
+    for file in (tmp_path / "a.png", io.BytesIO(icon)):
+        with pytest.raises(ValueError, match="8000 x 8000 are 64 megapixels, more than"):
+            load_rgb(file, 32, Reading(max_megapixels=50))
+
+
+def test_a_progressive_jpeg_counts_whole(tmp_path):
+    """All of its coefficients are held in memory, however small it is decoded; of others a fraction is."""
+    for progressive in (False, True):
+        Image.new("RGB", (3000, 2000), RED).save(tmp_path / f"{progressive}.jpg", progressive=progressive)
+    assert max(load_rgb(tmp_path / "False.jpg", 32, Reading(max_megapixels=5)).size) < 3000
+    with pytest.raises(ValueError, match="3000 x 2000 are 6 megapixels"):
+        load_rgb(tmp_path / "True.jpg", 32, Reading(max_megapixels=5))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -120,6 +122,49 @@ def test_a_token_where_one_is_asked_for(run, photo):
         assert client.post("/predict", files=files, headers=right).status_code == 200
 
 
+def test_without_the_token_nothing_is_read(run):
+    with TestClient(run.app(token="open", unknown=False)) as client:
+        for content in (bytes(3_000_000), b"broken"):
+            answer = client.post("/predict", content=content, headers=MULTIPART)
+            assert answer.status_code == 401 and answer.headers["WWW-Authenticate"] == "Bearer"
+        assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 200
+
+
+def test_addresses_of_this_machine(run):
+    for host in ("127.0.0.2", "::1"):
+        base = f"http://[{host}]" if ":" in host else f"http://{host}"
+        with TestClient(run.app(host=host, unknown=False), base_url=base) as client:
+            assert client.get("/health").status_code == 200
+
+
+def test_a_server_has_a_network_of_its_own(run, photo):
+    """Whatever else is done with the run, be it to move its network, the server goes on."""
+    app = run.app(unknown=False)
+    files = {"file": ("a.png", photo.read_bytes())}
+    with TestClient(app) as client:
+        before = client.post("/predict", files=files).json()
+        run.model.network[1].to("meta")
+        try:
+            assert client.post("/predict", files=files).json() == before
+        finally:
+            del run.__dict__["model"]  # read anew by whoever asks next
+    with TestClient(app) as client:  # begun again
+        assert client.post("/predict", files=files).json() == before
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape"])
+def test_names_that_are_no_unicode(client, photo, charset):
+    name = {"utf-7": "+2AA-.png", "unicode_escape": "\\ud800.png"}[charset]
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    start = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+    for content in (photo.read_bytes(), b"no image"):
+        answer = client.post("/predict", content=start + content + b"\r\n--x--\r\n", headers=headers)
+        assert answer.status_code in (200, 422)
+    field = start.replace(f'; filename="{name}"'.encode(), b"") + name.encode() + b"\r\n--x--\r\n"
+    answer = client.post("/predict", content=field, headers=headers)
+    assert 400 <= answer.status_code < 500
+
+
 def test_a_page_from_elsewhere_cannot_reach_it_by_another_name(run):
     with TestClient(run.app(host="127.0.0.1"), base_url="http://attacker.example") as client:
         assert client.get("/").status_code == 400
@@ -174,6 +219,14 @@ def test_texts_of_every_task(model, tmp_path, label):
         half = client.post("/predict", content=b'{"text": "\\ud800"}', headers={"Content-Type": "application/json"})
         assert half.status_code == 422 and "half of a character" in half.text
         assert client.post("/predict", json={"text": 5}).status_code == 422
+        for body in (b'{"text": NaN}', b'{"text": 1e999}', b'{"texts": ["\\ud800"]}', b'{"a": "\\ud800"}', b'"\xff"'):
+            refused = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+            assert 400 <= refused.status_code < 500, body
+        long, short = "a text of many words " * 20, "good"
+        with ThreadPoolExecutor(4) as pool:  # a tokenizer is told anew whether to cut
+            statuses = list(pool.map(lambda i: client.post("/predict", json={"text": (long, short)[i % 2]}).status_code,
+                                     range(80)))  # fmt: skip
+        assert set(statuses) == {200}
         assert client.post("/predict_batch", json={"texts": []}).status_code == 422
         deep = client.post("/predict", content=b"[" * 100_000, headers={"Content-Type": "application/json"})
         assert 400 <= deep.status_code < 500
@@ -190,6 +243,9 @@ def test_samples_that_come_together_are_answered_together():
         return [s.upper() for s in samples]
 
     batches = Batches(answer, most=4, room=6)
+    with pytest.raises(Full):
+        batches.submit("too early")
+    batches.start()
     first = batches.submit("a")
     while batches.waiting:
         time.sleep(0.001)
@@ -202,6 +258,13 @@ def test_samples_that_come_together_are_answered_together():
     with pytest.raises(ValueError, match="bad"):
         batches.submit("bad").result(10)
     assert batches.submit("i").result(10) == "I"  # the thread goes on
+    waiting = [batches.submit(name) for name in "jklmno"]
+    batches.close()
+    assert [f.result(0) for f in waiting] == list("JKLMNO")  # what was taken is answered
+    with pytest.raises(Full):
+        batches.submit("too late")
+    batches.start()
+    assert batches.submit("p").result(10) == "P"
     batches.close()
 
 
@@ -244,6 +307,7 @@ def test_other_machines_need_the_token_that_is_printed(run, photo, tmp_path, mon
     server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         url, token = server.stdout.readline().split()[0].replace("0.0.0.0", "127.0.0.1").split("#token=")
+        assert token == quote(token, safe="")
         files = {"file": ("a.png", photo.read_bytes())}
         assert len(token) >= 32
         assert httpx.post(url + "predict", files=files).status_code == 401

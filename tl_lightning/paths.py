@@ -33,3 +33,15 @@ def cache_bytes() -> float:
     if not gigabytes >= 0:
         raise UserError(f"TL_CACHE_GB={text} must be a number of gigabytes")
     return gigabytes * 1e9
+
+
+def without_folders(value: str) -> str:
+    """The name alone of a path on this machine; a name on a hub, or anything else, as it is."""
+    if "/" not in value and os.sep not in value:
+        return value
+    try:
+        path = Path(value).expanduser()
+        known = path.is_absolute() or value.startswith(("./", "../")) or path.exists()
+    except (OSError, ValueError, RuntimeError):  # no name that a file could have
+        return value
+    return path.name if known else value

@@ -29,11 +29,11 @@ from tl_lightning.errors import Stopped, UserError
 from tl_lightning.options import conf_dir
 from tl_lightning.printable import printable
 from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.sweep_folder import REFUSED
 
 log = logging.getLogger(__name__)
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-REFUSED = "error.txt"  # in the folder of a sweep's job that could not be made: why
 Job = Callable[[dict[str, Any], list[str], str], float | None]  # (values, words, label) to what a sweeper optimises
 
 
@@ -127,6 +127,9 @@ def one_line_errors(debug: bool = False, folder: Path | None = None) -> Iterator
     except KeyboardInterrupt as stop:
         print(printable(str(stop) or "stopped by hand"), file=sys.stderr)
         sys.exit(stop.exit_code if isinstance(stop, Stopped) else 128 + signal.SIGINT)
+    except BrokenPipeError:  # whoever reads has seen enough: tl ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except CAUGHT as error:
         if debug or not expected(error):
             raise

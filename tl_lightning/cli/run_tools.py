@@ -139,7 +139,8 @@ def _runs(value: str) -> list[Run]:
     """One run, or two of them: A, or [A,B]. Raises UserError for more."""
     from tl_lightning.run import load
 
-    names = value.strip("[]").split(",")
+    # a name may hold commas, as Hydra's names of a sweep's jobs do
+    names = [value] if Path(value).expanduser().is_dir() else value.strip("[]").split(",")
     if len(names) > 2:
         raise UserError(f"run={value}: name one run, or two that are compared")
     return [load(folder_of("run", name)) for name in names]
@@ -147,7 +148,7 @@ def _runs(value: str) -> list[Run]:
 
 @contextmanager
 def _written_by(argv: Sequence[str]) -> Iterator[tuple[Run, str]]:
-    """The run, and where what is made of it goes; empty for its own folder. Errors as in `_tool`."""
+    """The run, and where what is made of it goes; empty for its own folder. Errors as in `tool`."""
     with tool(argv):
         own, left = own_words(argv, {"run": "", "out": NONE})
         refuse_left(left, own)
@@ -160,7 +161,7 @@ def _written_by(argv: Sequence[str]) -> Iterator[tuple[Run, str]]:
 
 @contextmanager
 def _of_folder(name: str, argv: Sequence[str]) -> Iterator[Path]:
-    """The folder that the only word of a verb names, errors as in `_tool`."""
+    """The folder that the only word of a verb names, errors as in `tool`."""
     with tool(argv):
         own, left = own_words(argv, {name: ""})
         refuse_left(left, own)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tl_lightning.cli.own_words import own_words, tool
+from tl_lightning.cli.own_words import NONE, own_words, tool
 from tl_lightning.config.compose import check_choices, composed, words_of
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.config.words import arguments
 from tl_lightning.errors import UserError
+from tl_lightning.printable import printable
+
+if TYPE_CHECKING:
+    from tl_lightning.jobs.leaderboard import Leaderboard
 
 
 def advise(argv: Sequence[str]) -> None:
@@ -42,6 +47,34 @@ def rank(argv: Sequence[str]) -> None:
 
         for line in job(settings, Path(own["out"]).expanduser(), own["download"] == "true"):
             print(line, flush=True)
+
+
+def leaderboard(argv: Sequence[str]) -> None:
+    """The table of the runs in some folders, and what it says. Raises UserError, shown as one line, for none."""
+    with tool(argv):
+        own, places = own_words(argv, {"out": NONE, "where": NONE, "sort": NONE})
+        if strange := [place for place in places if "=" in place and place != "debug=true"]:
+            raise UserError(f"{strange[0]}: the options are out=, where=WORD=VALUE and sort=; folders stand alone")
+        folders = [Path(place).expanduser() for place in places if "=" not in place] or [Path("multirun")]
+        where = {} if own["where"] == NONE else dict(part.partition("=")[::2] for part in own["where"].split(","))
+        board = show_leaderboard(folders, where, "" if own["sort"] == NONE else own["sort"])
+        out = folders[0] if own["out"] == NONE else Path(own["out"]).expanduser()
+        from tl_lightning.jobs.leaderboard_page import write
+
+        print(", ".join(map(str, write(board, out))))
+
+
+def show_leaderboard(folders: Sequence[Path], where: Mapping[str, str], sort: str = "") -> Leaderboard:
+    """Print the table and what it says. Raises UserError where there is no finished run."""
+    from rich.console import Console
+
+    from tl_lightning.jobs.leaderboard import leaderboard as job
+    from tl_lightning.jobs.leaderboard_page import lines, terminal
+
+    board = job(folders, where, sort)
+    Console(width=None if Console().is_terminal else 120).print(terminal(board))
+    print("\n".join(printable(line) for line in lines(board)))
+    return board
 
 
 def backbones(argv: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "card": ("run_tools", "card", "the model card of a run, as hubs show it: tl card run=RUN"),
     "export": ("run_tools", "export", "the network for other programs: tl export run=RUN format=onnx"),
     "serve": ("run_tools", "serve", "the model behind HTTP, with a page to try it on: tl serve run=RUN [port=8000]"),
+    "leaderboard": ("tools", "leaderboard", "the runs of sweeps, the best first: tl leaderboard multirun/DATE/TIME"),
     "wise": ("run_tools", "wise", "between the pretrained and the fine-tuned network: tl wise run=RUN"),
     "soup": ("run_tools", "soup", "the mean of a sweep's runs: tl soup sweep=multirun/DATE/TIME"),
     "cache": ("cache", "cache", "what is kept for later runs: tl cache list | size | clear"),

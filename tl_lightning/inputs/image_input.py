@@ -63,6 +63,7 @@ class ImageInput:
     raw_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"images": {0: "n"}}  # what an exported network is given
     example: ClassVar[str] = "onnx_images.py"  # of a program that gives it
     pipeline: ClassVar[str] = "image-classification"  # as hubs call it
+    in_threads: ClassVar[bool] = True  # whether several may be read at a time
     at_once: ClassVar[int] = 8  # on a CPU, where nothing is trained: more take more memory and no less time
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ class TextInput:
     raw_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {name: {0: "n", 1: "tokens"} for name in TOKENS}
     example: ClassVar[str] = "onnx_texts.py"
     pipeline: ClassVar[str] = "text-classification"
+    in_threads: ClassVar[bool] = False  # a tokenizer is told anew with each text whether to cut it
     at_once: ClassVar[int] = 32
 
     def __str__(self) -> str:

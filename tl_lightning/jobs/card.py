@@ -14,6 +14,7 @@ from tl_lightning.backbones.licences import forbids_commerce
 from tl_lightning.errors import UserError
 from tl_lightning.jobs.evaluate import Evaluation, evaluate
 from tl_lightning.jobs.judge import Judge
+from tl_lightning.paths import without_folders
 from tl_lightning.printable import printable
 from tl_lightning.reports.markdown import markdown
 from tl_lightning.reports.plan_table import plan_table
@@ -73,7 +74,9 @@ def _body(model: Model, judge: Judge, folder: RunFolder, found: Mapping[str, Eva
     samples, facts, task = judge.data.samples, model.facts, model.task
     counts = ", ".join(f"{samples.size(s)} {s}" for s in ("train", "val", "test") if samples.size(s))
     yield f"# {folder.path.resolve().name}\n"
-    yield f"{facts['backbone'].get('name', 'a network')}, fine-tuned to {len(task.outputs)} {task.noun}.\n"
+    spec = facts["backbone"]
+    name = str(spec.get("name", "a network")) if isinstance(spec, Mapping) else "a network of its own"
+    yield f"{without_folders(name)}, fine-tuned to {len(task.outputs)} {task.noun}.\n"
     yield "## Data\n"
     yield f"{samples.noun} of `{samples.root.name}`: {counts}; {len(samples.skipped)} could not be used.\n"
     rows = [[name, str(n)] for name, n in zip(task.outputs, samples.counts("train"), strict=True)][:_LISTED]
@@ -128,4 +131,4 @@ def _plan(model: Model, judge: Judge) -> Plan:
 def _without_folders(word: str) -> str:
     """A word of the command line whose path is the name of a file alone: where it lay is nobody's business."""
     key, equals, value = word.partition("=")
-    return f"{key}{equals}{Path(value.strip(chr(34))).name}" if "/" in value else word
+    return f"{key}{equals}{without_folders(value.strip(chr(34)))}"

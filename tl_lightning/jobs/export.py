@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tl_lightning.jobs.export_formats import FORMATS, Format, Pipeline, batches_
 from tl_lightning.jobs.judge import Judge
 from tl_lightning.runs.folder import FORMAT, RunFolder
 from tl_lightning.runs.model import Model
+from tl_lightning.tasks.task import Task
 
 _BOUND = 1e-3  # between probabilities, or values in units of the largest
 _LOSS = 0.01  # of the score, where numbers may differ
@@ -65,18 +67,25 @@ def export(model: Model, judge: Judge, folder: RunFolder, format: str = "onnx", 
             atomically(path, lambda draft: kind.write(pipeline, judge, draft, _facts(model)))
             found = _compared(pipeline, kind, judge, path)
     except UserError:
+        path.unlink(missing_ok=True)
         raise
     except Exception as error:  # exporters raise anything
+        path.unlink(missing_ok=True)
         raise UserError(f"this network cannot be exported as {format}: {first_line(error)}") from error
-    name, before, after = found.score
-    lost = before - after if model.task.rises(name) else after / before - 1
-    if not (found.difference <= _BOUND if kind.exact else lost <= _LOSS):
+    if not (found.difference <= _BOUND if kind.exact else _lost(model.task, *found.score) <= _LOSS):
         path.unlink()
         raise UserError(f"{found} and is not kept")
     if kind.example:
         shutil.copyfile(str(files("tl_lightning.examples") / model.backbone.input.example), into / "predict.py")
         model.backbone.input.write_beside(into)
     return found
+
+
+def _lost(task: Task, name: str, before: float, after: float) -> float:
+    """How much of a score is gone: of one that rises, the difference; of an error, its growth."""
+    if task.rises(name):
+        return before - after
+    return after / before - 1 if before else math.inf if after else 0.0
 
 
 def _facts(model: Model) -> dict[str, Any]:

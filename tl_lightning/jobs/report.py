@@ -73,7 +73,7 @@ def report_of_two(a: Judge, b: Judge, folders: tuple[RunFolder, RunFolder], out:
         Section("Which is better", report_two.scores(verdict, [e.scores for e in found])),
         Section("Curves", report_two.curves([f.history() for f in folders], a.data.task.shown)),
         *report_two.classes([e.findings.tables.get("classes", ()) for e in found]),
-        *report_two.answers(_answers(judges), [set(e.findings.mistakes) for e in found]),
+        *report_two.answers(_answers(judges, found), [set(e.findings.mistakes) for e in found]),
         Section("Different words", report_two.words([f.config("RUN") for f in folders])),
     ]
     path = out or folders[0].path / f"report_with_{names[1]}.html"
@@ -82,12 +82,15 @@ def report_of_two(a: Judge, b: Judge, folders: tuple[RunFolder, RunFolder], out:
     return path
 
 
-def _answers(judges: Sequence[Judge]) -> list[dict[str, Any]]:
-    """What each of two runs says of every validation sample."""
+def _answers(judges: Sequence[Judge], found: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """What each of two runs says of every validation sample; nothing where no answer is right or wrong."""
+    if not all("classes" in evaluation.findings.tables for evaluation in found):
+        return []
     rows = []
-    for judge in judges:
-        task = judge.data.task
-        rows.append(task.answers(task.predictions(judge.known["val"]).numpy()))
+    for judge, evaluation in zip(judges, found, strict=True):
+        task, kept = judge.data.task, evaluation.calibration
+        predictions = task.predictions(judge.known["val"] / kept.temperature).numpy()
+        rows.append(task.answers(predictions, kept.thresholds))
     items = judges[0].data.samples.used("val")
     return [{"sample": item.path, "true": item.label, "A": html.said(a), "B": html.said(b)}
             for item, a, b in zip(items, *rows, strict=True)]  # fmt: skip

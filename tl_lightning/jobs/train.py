@@ -63,6 +63,8 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
 
 def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label: str, started: float) -> dict[str, Any]:
     setup = build(settings, partial(trials.attempt, train, settings))
+    if (device := setup.trainer.strategy.root_device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     advised = model.described(setup.strategy)
     if isinstance(settings.strategy, Mapping) and settings.strategy["_target_"] != advised["_target_"]:
         settings = replace(settings, strategy=advised)  # ranks and a resumed run follow it without asking
@@ -239,5 +241,6 @@ def _facts(setup: Setup) -> dict[str, Any]:
         "params/trainable": trainable,
         "monitor": setup.module.task.monitor,
         "classes": list(setup.module.task.outputs),
+        "samples/train": setup.data.samples.size("train"),
         "skipped_files": len(setup.data.samples.skipped),
     }

@@ -13,13 +13,13 @@ from matplotlib.ticker import MaxNLocator
 
 from tl_lightning.strategies.plan import HEAD, Plan
 
-_LOOK = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+LOOK = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def svg(figure: Figure, what: str) -> str:
     """A figure inside of a page; `what` it shows, for those who do not see it. Names in it are escaped."""
     file = io.StringIO()
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(LOOK):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Title": what})
     text = file.getvalue()
     return text[text.index("<svg") :]
@@ -27,7 +27,7 @@ def svg(figure: Figure, what: str) -> str:
 
 def curves(lines: Mapping[str, Mapping[int, float]], title: str, starts: Sequence[int] = ()) -> Figure:
     """Lines by epoch, each a name and its points; dotted where each phase but the first begins."""
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(LOOK):
         figure = Figure(figsize=(3.9, 2.7), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title, loc="left", fontsize=9)
@@ -43,7 +43,7 @@ def curves(lines: Mapping[str, Mapping[int, float]], title: str, starts: Sequenc
 
 def rates(lines: Mapping[str, Mapping[int, float]]) -> Figure:
     """The rate of every stage by step; none where it is frozen."""
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(LOOK):
         figure = Figure(figsize=(3.9, 3.1), layout="constrained")
         axes = figure.add_subplot()
         for name, points in lines.items():
@@ -58,7 +58,7 @@ def rates(lines: Mapping[str, Mapping[int, float]]) -> Figure:
 def timeline(plan: Plan, epochs: int) -> Figure:
     """Which stage learns in which epochs, the darker the faster; the share of the base rate is written in it."""
     names = [*plan.stages, HEAD]
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(LOOK):
         figure = Figure(figsize=(7.8, 0.8 + 0.24 * len(names)), layout="constrained")
         axes = figure.add_subplot()
         for i in range(len(plan.phases)):
@@ -85,7 +85,7 @@ def column(history: Sequence[Mapping[str, str]], name: str, by: str = "epoch") -
 def bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Precision and recall of each class, the worst first; of more than 30 classes the 30 worst."""
     worst = sorted(rows, key=lambda row: row["f1"] or 0.0)[:30]
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(LOOK):
         figure = Figure(figsize=(4.6, 0.9 + 0.34 * len(worst)), layout="constrained")
         axes = figure.add_subplot()
         for shift, key in ((-0.18, "precision"), (0.18, "recall")):
@@ -100,7 +100,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 def reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """How often answers of each sureness are right: on the line they mean what they say."""
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(LOOK):
         figure = Figure(figsize=(3.4, 3.2), layout="constrained")
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")

@@ -46,7 +46,7 @@ def classes(tables: Sequence[Rows]) -> Iterator[Section]:
 def answers(rows: Rows, wrong: Sequence[set[int]]) -> Iterator[Section]:
     """The samples that one of them answers wrongly, and those that both do; `wrong`: their places in `rows`."""
     first, second = wrong
-    if not first | second:
+    if not rows or not first | second:
         return
     parts = []
     for what, places in {"in A alone": first - second, "in B alone": second - first, "in both": first & second}.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,10 +51,12 @@ class Answering:
     """
 
     def __init__(self, model: Model, engine: str, neighbours: Neighbours | None, max_megapixels: float) -> None:
-        self.model, self.neighbours, self.reader = model, neighbours, reader_of(model)
+        # a copy: whatever else is done with the model may move it to another device
+        self.model = replace(model, network=copy.deepcopy(model.network))
+        self.neighbours, self.reader = neighbours, reader_of(model)
         self.input = model.backbone.input.at_most(max_megapixels)
-        self.predictor = Predictor(model, engine, _TO_COME)
-        blank = self.input.blank(next(model.network.parameters()), _FIRST)
+        self.predictor = Predictor(self.model, engine, _TO_COME)
+        blank = self.input.blank(next(self.model.network.parameters()), _FIRST)
         self.predictor.prefix.choose(map_tensors(lambda x: torch.randn_like(x) if x.is_floating_point() else x, blank))
 
     def read(self, name: str, content: Any) -> Inputs | Answer:

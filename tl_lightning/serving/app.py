@@ -11,16 +11,18 @@ from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tl_lightning import __version__, machine
+from tl_lightning.printable import printable
 from tl_lightning.serving.answering import Answer, Answering, Asked
 from tl_lightning.serving.batching import Batches, Full
-from tl_lightning.serving.limits import BodyLimit, check_token
+from tl_lightning.serving.limits import BodyLimit, TokenGate
 from tl_lightning.serving.measures import Measured, Measures
 
 ROOM = 256  # samples that may wait
@@ -33,7 +35,6 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_BEARER = HTTPBearer(auto_error=False)
 Explain = Annotated[bool, Query(description="also a heat map, or the words that weigh most")]
 
 
@@ -58,7 +59,7 @@ class Service:
     def __post_init__(self) -> None:
         self.measures = Measures(lambda: self.batches.waiting)
         self.batches = Batches(self._answer, self.answering.predictor.at_once, ROOM)
-        self._reading = CapacityLimiter(machine.cores())
+        self._reading = CapacityLimiter(machine.cores() if self.answering.input.in_threads else 1)
 
     def _answer(self, asked: Sequence[Asked]) -> list[Answer]:
         self.measures.batches.observe(len(asked))
@@ -66,6 +67,7 @@ class Service:
 
     async def predict(self, name: str, content: Any, explain: bool) -> Answer:
         """The answer for a sample, or why it cannot be read. Raises HTTPException: 503."""
+        name = printable(name, lines=True)
         inputs = await to_thread.run_sync(self.answering.read, name, content, limiter=self._reading)
         if isinstance(inputs, Answer):
             return inputs
@@ -133,15 +135,13 @@ def application(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.batches.start()
         yield
         service.batches.close()
 
     app: FastAPI = FastAPIOffline(title="tl_lightning", version=__version__, redoc_url=None, lifespan=lifespan)
 
-    def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        check_token(given.credentials if given else None, token)
-
-    router = APIRouter(dependencies=[Depends(allowed)])
+    router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))])  # TokenGate asks; this tells of it
     model = answering.model
     _ROUTES[answering.input.noun](router, service)
     _add_figures(router, service)
@@ -150,10 +150,20 @@ def application(
     app.include_router(router)
     _add_page(app)
     app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(RequestValidationError, _refused)
     app.add_middleware(BodyLimit, most=int(max_mb * 1e6))
+    app.add_middleware(TokenGate, token=token)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_middleware(Measured, measures=service.measures)
     return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What is wrong with a request, without what was sent, which JSON need not be able to hold."""
+    assert isinstance(error, RequestValidationError)
+    detail = [{"loc": [printable(str(part)) for part in e["loc"]], "msg": printable(e["msg"]), "type": e["type"]}
+              for e in error.errors()]  # fmt: skip
+    return JSONResponse({"detail": detail}, 422)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -32,16 +32,25 @@ class Batches(Generic[Sample, Answer]):
     def __init__(self, answer: Callable[[Sequence[Sample]], Sequence[Answer]], most: int, room: int) -> None:
         self._answer, self._most = answer, most
         self._queue: queue.Queue[_Waiting[Sample, Answer] | None] = queue.Queue(room)
+        self._open, self._door = False, threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take samples."""
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+        self._open = True
         self._thread.start()
 
     def submit(self, sample: Sample) -> Future[Answer]:
-        """The answer to come. Raises Full if there is no room."""
+        """The answer to come. Raises Full if there is no room, or none are taken."""
         waiting: _Waiting[Sample, Answer] = _Waiting(sample)
-        try:
-            self._queue.put_nowait(waiting)
-        except queue.Full as error:
-            raise Full from error
+        with self._door:
+            if not self._open:
+                raise Full
+            try:
+                self._queue.put_nowait(waiting)
+            except queue.Full as error:
+                raise Full from error
         return waiting.answer
 
     @property
@@ -51,18 +60,23 @@ class Batches(Generic[Sample, Answer]):
 
     def close(self) -> None:
         """Answer what waits, then no more."""
-        self._queue.put(None)
-        self._thread.join()
+        with self._door:
+            self._open = False
+        if self._thread:
+            self._queue.put(None)  # after all that was taken
+            self._thread.join()
+            self._thread = None
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            while len(batch) < self._most and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    self._queue.put(None)  # after this batch
-                    break
+        last = False
+        while not last:
+            batch, following = [], self._queue.get()
+            while following is not None:
                 batch.append(following)
+                if len(batch) == self._most or self._queue.empty():
+                    break
+                following = self._queue.get()
+            last = following is None
             self._settle([waiting for waiting in batch if waiting.answer.set_running_or_notify_cancel()])
 
     def _settle(self, batch: Sequence[_Waiting[Sample, Answer]]) -> None:

@@ -1,4 +1,4 @@
-"""What a request may cost: bytes, time, and who may ask."""
+"""What a request may cost: bytes and time; and who may ask."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from fastapi import HTTPException
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _SECONDS = 30.0  # between two parts of a body
+_OPEN = frozenset(("/", "/page.css", "/page.js", "/health", "/docs", "/openapi.json"))
+_FILES = "/static-offline-docs/"  # of the interface
 _DRAINED = 8  # times the limit, that are read and thrown away so that the client hears why
 
 
@@ -51,7 +54,23 @@ async def _soon(receive: Receive) -> MutableMapping[str, Any]:
         raise HTTPException(408, f"nothing came for {_SECONDS:g} seconds") from error
 
 
-def check_token(given: str | None, token: str) -> None:
-    """Raise HTTPException (401) unless the token was given; an empty one asks for none."""
-    if token and not secrets.compare_digest((given or "").encode(), token.encode()):
-        raise HTTPException(401, "a token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+class TokenGate:
+    """ASGI middleware: whoever brings no token has nothing but the page, health and the interface; nothing is read.
+
+    An empty token asks for none.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app, self.token = app, token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 401."""
+        if scope["type"] != "http" or not self.token or scope["path"] in _OPEN or scope["path"].startswith(_FILES):
+            await self.app(scope, receive, send)
+            return
+        kind, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        if kind.lower() == b"bearer" and secrets.compare_digest(given.strip(), self.token):
+            await self.app(scope, receive, send)
+            return
+        said = {"detail": "a token is needed: Authorization: Bearer TOKEN"}
+        await JSONResponse(said, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)

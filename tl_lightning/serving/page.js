@@ -2,6 +2,7 @@
 "use strict";
 
 const SHOWN = 5;
+const PORTION = 32; // images in a request
 const byId = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 let about;
@@ -100,10 +101,34 @@ async function ask(request, pictures) {
 function askForImages(files) {
   const chosen = [...files];
   if (!chosen.length || about.noun !== "images") return;
-  const body = new FormData();
-  for (const file of chosen) body.append("files", file);
   const pictures = chosen.map((file) => URL.createObjectURL(file));
-  ask(() => fetched("predict_batch?explain=true", { method: "POST", body }), pictures);
+  ask(() => answersFor(chosen), pictures);
+}
+
+// In portions that a request may hold; a file that is too large has an answer that says so.
+async function answersFor(files) {
+  const answers = [];
+  let portion = [];
+  const most = about.max_mb * 0.9e6;
+  const send = async () => {
+    if (!portion.length) return;
+    const body = new FormData();
+    for (const file of portion) body.append("files", file);
+    portion = [];
+    answers.push(...(await fetched("predict_batch?explain=true", { method: "POST", body })));
+  };
+  for (const file of files) {
+    if (file.size > most) {
+      await send();
+      answers.push({ source: file.name, error: `larger than ${about.max_mb} MB`, numbers: {} });
+      continue;
+    }
+    const size = portion.reduce((sum, one) => sum + one.size, file.size);
+    if (size > most || portion.length === PORTION) await send();
+    portion.push(file);
+  }
+  await send();
+  return answers;
 }
 
 function askForText() {

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
@@ -45,7 +46,7 @@ class ServeOptions:
     engine: str = "auto"
 
     def __post_init__(self) -> None:
-        checks.number("max_mb", self.max_mb, 0.001)
+        checks.number("max_mb", self.max_mb, 0.001, 10_000)
         checks.number("max_megapixels", self.max_megapixels, 0.01)
         checks.one_of("engine", self.engine, CHOICES)
         checks.one_of("unknown", self.unknown, (None, True, False))
@@ -56,7 +57,7 @@ class ServeOptions:
 
         Else a page from elsewhere could reach it under a name of its own (DNS rebinding).
         """
-        return _HERE if self.host and is_loopback(self.host) else ("*",)
+        return (*_HERE, self.host, f"[{self.host}]") if self.host and is_loopback(self.host) else ("*",)
 
 
 def served(model: Model, neighbours: Callable[[], Neighbours], options: ServeOptions) -> FastAPI:
@@ -73,7 +74,7 @@ def served(model: Model, neighbours: Callable[[], Neighbours], options: ServeOpt
     if options.unknown is not False:
         try:
             found = neighbours()
-        except UserError as error:
+        except (UserError, OSError) as error:  # its samples are gone, or its folder cannot be written
             if options.unknown:
                 raise
             log.info(f"unknown   cannot be told: {error}")
@@ -97,7 +98,7 @@ def token_for(host: str, token: str) -> str:
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket on a port, 0 for one that is free. Raises UserError where it cannot be had."""
-    found = socket.socket()
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
@@ -115,8 +116,9 @@ def run(make: Callable[[], FastAPI], host: str, port: int, token: str) -> None:
         import uvicorn
 
         logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of every byte that is amiss
-        url = f"http://{host}:{found.getsockname()[1]}/"
-        print(f"{url}{f'#token={token}' if token else ''}  (programs: {url}docs)", flush=True)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{found.getsockname()[1]}/"
+        fragment = f"#token={quote(token, safe='')}" if token else ""
+        print(f"{url}{fragment}  (programs: {url}docs)", flush=True)
         config = uvicorn.Config(
             app, log_level="warning", limit_concurrency=_MOST, timeout_graceful_shutdown=_SECONDS, server_header=False
         )

@@ -44,18 +44,46 @@ def opened(file: File, at_least: int | None = None, reading: Reading = DEFAULT) 
 
     Raises ValueError for more pixels than may be decoded, OSError or whatever Pillow finds for what is no image.
     """
+    _refuse_many(*_icon_size(file), reading)  # which Pillow decodes while it opens it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
         with Image.open(file, formats=formats()) as image:
+            if image.info.get("progressive"):  # all of it is held in memory, however small it is decoded
+                _refuse_many(*image.size, reading)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))  # only JPEG knows how to
-            megapixels = image.width * image.height / 1e6
-            if megapixels > reading.max_megapixels:
-                raise ValueError(
-                    f"{image.width} x {image.height} are {megapixels:.0f} megapixels, more than "
-                    f"data.max_megapixels={reading.max_megapixels:g}: resize it, or raise that"
-                )
+            _refuse_many(*image.size, reading)
             yield image
+
+
+def _refuse_many(width: int, height: int, reading: Reading) -> None:
+    """Raise ValueError for more pixels than may be decoded."""
+    megapixels = width * height / 1e6
+    if megapixels > reading.max_megapixels:
+        raise ValueError(
+            f"{width} x {height} are {megapixels:.0f} megapixels, more than "
+            f"data.max_megapixels={reading.max_megapixels:g}: resize it, or raise that"
+        )
+
+
+def _icon_size(file: File) -> tuple[int, int]:
+    """Width and height of the largest picture of an icon (ICO); 0, 0 of any other file."""
+    if isinstance(file, (str, Path)):
+        with open(file, "rb") as whole:
+            return _icon_size(whole)
+    head, largest = file.read(6), (0, 0)
+    if head[:4] == b"\0\0\1\0":
+        entries = file.read(16 * int.from_bytes(head[4:6], "little"))
+        for start in range(0, len(entries) - 15, 16):
+            file.seek(int.from_bytes(entries[start + 12 : start + 16], "little"))
+            picture = file.read(24)
+            if picture.startswith(b"\x89PNG"):
+                size = int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")
+            else:  # a bitmap, twice as high as it is shown
+                size = int.from_bytes(picture[4:8], "little"), int.from_bytes(picture[8:12], "little") // 2
+            largest = max(largest, size, key=lambda sides: sides[0] * sides[1])
+    file.seek(0)
+    return largest
 
 
 def load_rgb(file: File, at_least: int | None = None, reading: Reading = DEFAULT) -> Image.Image:

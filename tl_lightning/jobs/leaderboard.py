@@ -1,0 +1,142 @@
+"""The runs of sweeps folded into configurations, the best first; it reads runs, and knows nothing of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tl_lightning.errors import UserError, nearest
+from tl_lightning.evaluation.leaders import LEVEL, Summary, apart, front
+from tl_lightning.runs.sweep_folder import FOLDED, Job, jobs_of
+
+_FALLING = frozenset(("rmse", "mae", "loss", "calibration_error"))
+_COSTS = {"seconds/total": "seconds", "memory/host": "memory, MB", "params/trainable": "trainable"}
+SHOWN = ("accuracy", "macro_f1", "rmse", "mae", "r2", "loss", "calibration_error")  # of scores, in this order
+
+
+@dataclass(frozen=True)
+class Row:
+    """A configuration: its words, its jobs, every number as mean over them, and its place beside the best.
+
+    `tie`: the seeds cannot tell it from the best; None where there are too few to say. `leads`: nothing is as good at
+    less cost.
+    """
+
+    words: Mapping[str, str]
+    jobs: tuple[Job, ...]
+    numbers: Mapping[str, Summary]
+    tie: bool | None = None
+    leads: bool = False
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows, the best first; `words` that differ; `monitor`, by which they are compared; `failed` jobs; remarks."""
+
+    rows: tuple[Row, ...]
+    words: tuple[str, ...]
+    monitor: str
+    rises: bool
+    failed: tuple[Job, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def best(self) -> Row:
+        """The row with the best mean, however they are sorted."""
+        choose = max if self.rises else min
+        return choose(self.rows, key=lambda row: row.numbers[self.monitor].mean)
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the numbers that are shown: the monitor, other scores, costs."""
+        there = {name for row in self.rows for name in row.numbers}
+        names = [f"{split}/{score}" for split in ("val", "test") for score in SHOWN]
+        chosen = [self.monitor, *(n for n in names if n in there and n != self.monitor)]
+        return [*chosen, *(n for n in (*_COSTS, "images_per_second") if n in there)]
+
+
+def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, sort: str = "") -> Leaderboard:
+    """Of the runs in or below some folders, those that `where` chooses by their words; `sort`: by another number.
+
+    Raises UserError where there is no finished run, for a word or a number that there is not.
+    """
+    jobs, remarks = jobs_of(places)
+    jobs = _chosen(jobs, where or {})
+    finished = [job for job in jobs if job.metrics]
+    if not finished:
+        reasons = "; ".join([*remarks, *(f"{job.path}: {job.error}" for job in jobs)][:3])
+        raise UserError(f"{', '.join(map(str, places))}: there is no finished run{f' ({reasons})' if reasons else ''}")
+    monitor = str(finished[0].metrics.get("monitor", "val/accuracy"))
+    others = [job for job in finished if str(job.metrics.get("monitor", "val/accuracy")) != monitor]
+    remarks += [
+        f"{job.path}: it is compared by {job.metrics.get('monitor')}, not {monitor}: left out" for job in others
+    ]
+    compared = [job for job in finished if job not in others and monitor in job.metrics]
+    rises = monitor.rpartition("/")[2] not in _FALLING
+    rows = _ranked(_folded(compared), monitor, rises)
+    if sort:
+        rows = _sorted(rows, sort)
+    said = {key: {row.words.get(key, "") for row in rows} for row in rows for key in row.words}
+    swept = tuple(key for key, values in said.items() if len(values) > 1)
+    failed = tuple(job for job in jobs if not job.metrics)
+    return Leaderboard(tuple(rows), swept or tuple(rows[0].words), monitor, rises, failed, tuple(remarks))
+
+
+def _chosen(jobs: Sequence[Job], where: Mapping[str, str]) -> list[Job]:
+    known = {key for job in jobs for key in job.words}
+    if strange := [key for key in where if key not in known]:
+        raise UserError(f"where={strange[0]}=...: no run was told so: {nearest(strange[0], sorted(known))}")
+    return [job for job in jobs if all(job.words.get(key) == value for key, value in where.items())]
+
+
+def _folded(jobs: Sequence[Job]) -> list[Row]:
+    """A row for every configuration, its repetitions together."""
+    groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    for job in jobs:
+        key = tuple(sorted((k, v) for k, v in job.words.items() if k not in FOLDED))
+        groups.setdefault(key, []).append(job)
+    return [Row({k: v for k, v in group[0].words.items() if k not in FOLDED}, tuple(group), _numbers(group))
+            for group in groups.values()]  # fmt: skip
+
+
+def _numbers(group: Sequence[Job]) -> dict[str, Summary]:
+    found: dict[str, list[float]] = {}
+    for job in group:
+        for name, value in {**job.metrics, **_pace(job.metrics)}.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                found.setdefault(name, []).append(float(value))
+    return {name: Summary.of(values) for name, values in found.items()}
+
+
+def _pace(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Training samples a second, where there were epochs."""
+    seconds, epochs, samples = (metrics.get(name) for name in ("seconds/fit", "epochs", "samples/train"))
+    return {"images_per_second": samples * epochs / seconds} if seconds and epochs and samples else {}
+
+
+def _ranked(rows: Sequence[Row], monitor: str, rises: bool) -> list[Row]:
+    sign = 1 if rises else -1
+    ordered = sorted(rows, key=lambda row: -sign * row.numbers[monitor].mean)
+    by_seed = [{job.seed or str(i): float(job.metrics[monitor]) for i, job in enumerate(row.jobs)} for row in ordered]
+    priced = [row for row in ordered if "seconds/total" in row.numbers]
+    leading = front([sign * row.numbers[monitor].mean for row in priced],
+                    [row.numbers["seconds/total"].mean for row in priced])  # fmt: skip
+    leads = {id(priced[place]) for place in leading}
+    found = []
+    for row, scores in zip(ordered, by_seed, strict=True):
+        p = apart(by_seed[0], scores)
+        tie = True if row is ordered[0] else None if p is None else p >= LEVEL
+        found.append(Row(row.words, row.jobs, row.numbers, tie, id(row) in leads))
+    return found
+
+
+def _sorted(rows: Sequence[Row], name: str) -> list[Row]:
+    """By a number, the smallest first, or by a word."""
+    numbers, words = {n for row in rows for n in row.numbers}, {w for row in rows for w in row.words}
+    if name in numbers:
+        return sorted(rows, key=lambda row: row.numbers[name].mean if name in row.numbers else float("inf"))
+    if name in words:
+        return sorted(rows, key=lambda row: row.words.get(name, ""))
+    raise UserError(f"sort={name}: there is no such number or word: {nearest(name, sorted(numbers | words))}")
