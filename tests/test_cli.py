@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import QUICK, REPO, refused, tl
-from tl_lightning.cli.main import one_line_errors
+from tl_lightning.cli.one_line_errors import one_line_errors
 from tl_lightning.config.compose import check_choices
 from tl_lightning.config.words import arguments
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +21,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tl_lightning import machine
+from tl_lightning.cli.one_line_errors import one_line_errors
+from tl_lightning.cli.sweep import already, gone_on_with, refuse_another
 from tl_lightning.config.compose import check_choices, plain, register
 from tl_lightning.config.explain import CAUGHT, expected, explain
 from tl_lightning.config.words import arguments
 from tl_lightning.errors import Stopped, UserError
 from tl_lightning.options import conf_dir
-from tl_lightning.printable import printable
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.sweep_folder import REFUSED
 
@@ -75,7 +75,7 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
 
     with one_line_errors(debug="debug=true" in argv), _stoppable():
         register()
-        words = arguments(argv)
+        words = arguments(gone_on_with(argv))
         check_choices(words)
         check_folders(words)
         before, sys.argv[1:] = sys.argv[1:], words  # where Hydra reads them
@@ -103,40 +103,35 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _in_job(cfg: DictConfig, job: Job) -> float | None:
     """One job. In a sweep an error is noted in its folder, and the sweep goes on; else it ends the program."""
     told = HydraConfig.get()
-    sweeping = told.mode == RunMode.MULTIRUN
     folder = Path(told.runtime.output_dir)
     with one_line_errors(debug=bool(cfg.debug), folder=folder):
-        try:
-            return job(plain(cfg), list(told.overrides.task), told.job.override_dirname)
-        except CAUGHT as error:
-            if not sweeping or cfg.debug or not expected(error):
-                raise
-            log.error(f"error: {explain(error)}")
-            (folder / REFUSED).write_text(explain(error) + "\n", encoding="utf-8")
-            return float("nan")
+        if told.mode == RunMode.MULTIRUN:
+            return _in_sweep(cfg, job, folder)
+        return job(plain(cfg), list(told.overrides.task), told.job.override_dirname)
 
 
-@contextmanager
-def one_line_errors(debug: bool = False, folder: Path | None = None) -> Iterator[None]:
-    """What a user can put right as one line, and exit code 1; the `folder` of a run that was refused is removed.
-
-    Also inside of the job, where Hydra would print the overrides first; SystemExit passes it by.
-    """
+def _in_sweep(cfg: DictConfig, job: Job, folder: Path) -> float | None:
+    """One job of a sweep: done already, gone on with, or begun; whatever it fails by is noted in its folder."""
+    told = HydraConfig.get()
+    if (done := already(folder)) is not None:
+        return done
+    values, words = plain(cfg), list(told.overrides.task)
+    if any(checkpoint.is_file() for checkpoint in RunFolder(folder).checkpoints):
+        values, words = {**values, "resume": str(folder)}, []
     try:
-        yield
+        return job(values, words, told.job.override_dirname)
     except KeyboardInterrupt as stop:
-        print(printable(str(stop) or "stopped by hand"), file=sys.stderr)
-        sys.exit(stop.exit_code if isinstance(stop, Stopped) else 128 + signal.SIGINT)
-    except BrokenPipeError:  # whoever reads has seen enough: tl ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except CAUGHT as error:
-        if debug or not expected(error):
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        way = f"go on with: python train.py -m sweep={told.sweep.dir}"
+        raise Stopped(f"stopped by {signal.Signals(number).name}; {way}", number) from stop
+    except Exception as error:
+        if cfg.debug:
             raise
-        print(f"error: {printable(explain(error))}", file=sys.stderr)
-        if folder is not None and {p.name for p in folder.iterdir()} <= {".hydra", "train.log", "pretrain.log"}:
-            shutil.rmtree(folder)  # nothing of its own is there
-        sys.exit(error.exit_code if isinstance(error, UserError) else 1)
+        known = isinstance(error, CAUGHT) and expected(error)
+        said = explain(error) if known else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        log.error(f"error: {said}", exc_info=None if known else error)
+        (folder / REFUSED).write_text(said + "\n", encoding="utf-8")
+        return float("nan")
 
 
 def check_folders(argv: Sequence[str]) -> None:
@@ -150,5 +145,4 @@ def check_folders(argv: Sequence[str]) -> None:
     elif folder := said.get("hydra.run.dir"):
         RunFolder(Path(folder)).refuse_run()
     if folder := said.get("hydra.sweep.dir"):
-        for job in Path(folder).glob("[0-9]*"):
-            RunFolder(job).refuse_run()
+        refuse_another(Path(folder), argv)

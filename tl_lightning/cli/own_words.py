@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_lightning import machine
-from tl_lightning.cli.main import one_line_errors
+from tl_lightning.cli.one_line_errors import one_line_errors
 from tl_lightning.errors import UserError, nearest
 
 NONE = "null"  # of an option: it is not asked for

@@ -1,34 +1,124 @@
-"""What a sweep ends with: its runs side by side."""
+"""A sweep from its first job to its leaderboard: begun, gone on with, never mixed with another."""
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tl_lightning.errors import UserError
-from tl_lightning.runs.sweep_folder import REFUSED
+from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
+
+log = logging.getLogger(__name__)
+
+_SHARE = 0.1  # of a sweep's time that leaderboards may take before its end
+_KEPT = frozenset((".hydra", "train.log"))  # of a job that is begun again
+
+
+def gone_on_with(words: Sequence[str]) -> list[str]:
+    """The words of a command line; for `sweep=FOLDER` those that began that sweep.
+
+    Raises UserError if no sweep was begun there, or if other words stand beside it.
+    """
+    said = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("sweep=")), None)
+    if said is None:
+        return list(words)
+    folder = SweepFolder(Path(said).expanduser())
+    begun = folder.words()
+    others = [w for w in words if not w.startswith("sweep=") and w not in ("-m", "--multirun", "debug=true")]
+    if others:
+        raise UserError(f"sweep={said} goes on with the words that began it: leave out {others[0]}")
+    return ["-m", *begun, f"hydra.sweep.dir='{folder.path}'", *(w for w in words if w == "debug=true")]
+
+
+def refuse_another(folder: Path, words: Sequence[str]) -> None:
+    """Raise UserError if a sweep's folder holds the runs of another one."""
+    sweep = SweepFolder(folder)
+    if sweep.file.is_file() and sweep.words() == _plain(words):
+        return
+    for job in folder.glob("[0-9]*"):
+        RunFolder(job).refuse_run()
+
+
+def _plain(words: Sequence[str]) -> list[str]:
+    """Words without those that say where, and how to show errors."""
+    return [w for w in words if w not in ("-m", "--multirun", "debug=true") and not w.startswith("hydra.sweep.dir=")]
+
+
+def already(folder: Path) -> float | None:
+    """The score of a job that is done; what is left of one that cannot be gone on with is removed."""
+    run = RunFolder(folder)
+    (folder / REFUSED).unlink(missing_ok=True)
+    if run.metrics_file.is_file():
+        metrics = run.metrics()
+        log.info(f"done      {folder}")
+        return float(metrics[metrics["monitor"]])
+    if not any(checkpoint.is_file() for checkpoint in run.checkpoints):
+        for left in folder.iterdir():
+            if left.name not in _KEPT:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    return None
 
 
 class Summary(Callback):
-    """The leaderboard after the last run, as a table and as files in the sweep's folder.
+    """The leaderboard of a sweep, while it goes on as files in its folder, at its end as a table, too.
 
-    Ends the program with code 1 and one line if some of the runs could not be made.
+    One process at a time works on a sweep. Ends the program with code 1 and one line if some of the runs could not be
+    made.
     """
+
+    def __init__(self) -> None:
+        self._lock: FileLock | None = None
+        self._due = 0.0
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write down the words, by which the sweep can be gone on with."""
+        sweep = SweepFolder(Path(config.hydra.sweep.dir))
+        sweep.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(sweep.path / ".lock", timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            sys.exit(f"error: another process works on the sweep in {sweep.path}: wait for it, or name another folder")
+        sweep.begin(_plain(sys.argv[1:]))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Write the leaderboard of what is done, now and then."""
+        if config.hydra.mode == RunMode.MULTIRUN and time.monotonic() >= self._due:
+            began = time.monotonic()
+            _write(Path(config.hydra.sweep.dir), show=False)
+            self._due = time.monotonic() + (time.monotonic() - began) / _SHARE
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print it, and write it."""
-        from tl_lightning.cli.tools import show_leaderboard
-        from tl_lightning.jobs.leaderboard_page import write
-
         sweep = Path(config.hydra.sweep.dir)
-        try:
-            board = show_leaderboard([sweep], {})
-            print(write(board, sweep)[-1])
-        except UserError as error:  # no run was finished
-            print(f"leaderboard: {error}")
+        _write(sweep, show=True)
+        if self._lock:
+            self._lock.release()
         if refused := sorted((p.parent.name for p in sweep.glob(f"*/{REFUSED}")), key=int):
             sys.exit(f"error: {len(refused)} of the sweep's runs could not be made: {', '.join(refused)}")
+
+
+def _write(sweep: Path, show: bool) -> None:
+    from tl_lightning.cli.tools import show_leaderboard
+    from tl_lightning.jobs.leaderboard import leaderboard
+    from tl_lightning.jobs.leaderboard_page import write
+
+    try:
+        board = show_leaderboard([sweep], {}) if show else leaderboard([sweep])
+        files = write(board, sweep)
+    except UserError as error:  # no run was finished
+        files, said = [], f"leaderboard: {error}"
+    if show:
+        print(files[-1] if files else said)

@@ -28,7 +28,7 @@ from tl_lightning.data import splits
 from tl_lightning.errors import DivergedError
 from tl_lightning.features.facts import source_probabilities
 from tl_lightning.heads import solve
-from tl_lightning.jobs import announce, trials
+from tl_lightning.jobs import announce, run_numbers, trials
 from tl_lightning.jobs.end_report import EMBEDDED, end_report
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import first_rank, following
@@ -83,8 +83,8 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
             **_scores(setup, loaders, folder, collect),
             "seconds/fit": seconds,
             "seconds/total": time.perf_counter() - started,
-            **_facts(setup),
-            **_memory(setup),
+            **run_numbers.facts(setup),
+            **run_numbers.memory(setup),
         }
         if ended := announce.why_ended(setup.trainer):
             metrics["ended"] = ended
@@ -199,7 +199,7 @@ def _validated(setup: Setup, loaders: L.LightningDataModule) -> dict[str, float]
 def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder, collect: Collect) -> dict[str, float]:
     """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
     trainer, module = setup.trainer, setup.module
-    seen = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    seen = {k: float(v) for k, v in trainer.callback_metrics.items()} or run_numbers.last_epoch(folder)
     last = {f"final/{k}": seen[f"val/{k}"] for k in (*module.task.shown, "loss") if f"val/{k}" in seen}
     epochs = trainer.current_epoch if module.plan.phases else 0
     best: dict[str, float] = {"best/epoch": epochs - 1} if epochs else {}
@@ -225,22 +225,3 @@ def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder, col
     if not module.plan.phases and isinstance(keeper, ModelCheckpoint):
         trainer.save_checkpoint(folder.best_checkpoint)
     return {k: float(v) for k, v in scores.items()} | last | best | {"epochs": epochs}
-
-
-def _memory(setup: Setup) -> dict[str, float]:
-    """Bytes that this process held at most, and those of its GPU."""
-    host, device = machine.peak_memory(), setup.trainer.strategy.root_device
-    found = {} if host is None else {"memory/host": host}
-    return found | ({"memory/gpu": float(torch.cuda.max_memory_allocated(device))} if device.type == "cuda" else {})
-
-
-def _facts(setup: Setup) -> dict[str, Any]:
-    total, trainable = setup.module.members.sizes()
-    return {
-        "params/total": total,
-        "params/trainable": trainable,
-        "monitor": setup.module.task.monitor,
-        "classes": list(setup.module.task.outputs),
-        "samples/train": setup.data.samples.size("train"),
-        "skipped_files": len(setup.data.samples.skipped),
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_lightning.errors import UserError
-from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.folder import FORMAT, RunFolder
 
 REFUSED = "error.txt"  # in the folder of a job that could not be made: why
 FOLDED = ("seed", "data.split_seed", "data.fold")  # words that make repetitions of one configuration
@@ -34,6 +35,33 @@ class Job:
     def command(self) -> str:
         """What repeats it."""
         return shlex.join(["tl", "train", *(f"{key}={value}" for key, value in self.words.items())])
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's folder: the words that began it, and a folder for each job."""
+
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        """The words."""
+        return self.path / "sweep.json"
+
+    def begin(self, words: Sequence[str]) -> None:
+        """Write down the words."""
+        RunFolder(self.path).write_json(self.file, {"format": FORMAT, "words": list(words)})
+
+    def words(self) -> list[str]:
+        """The words that began the sweep. Raises UserError if none was begun, or the file is damaged."""
+        try:
+            found = json.loads(self.file.read_text(encoding="utf-8"))["words"]
+            assert all(isinstance(word, str) for word in found)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path} holds no sweep: {self.file.name} is missing") from error
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise UserError(f"{self.file} is damaged: begin the sweep anew in another folder") from error
+        return list(found)
 
 
 def jobs_of(places: Sequence[Path]) -> tuple[list[Job], list[str]]:
