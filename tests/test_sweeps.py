@@ -5,10 +5,14 @@ import json
 import shutil
 
 import pytest
+import yaml
 from filelock import FileLock
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.commands import QUICK, refused, tl
 from tests.test_stopped_runs import interrupted
+from tl_lightning.options import conf_dir, options
 
 
 def numbers(path):
@@ -39,7 +43,7 @@ def test_a_sweep_goes_on_where_it_was(photos, tmp_path):
     assert rows[0][0]["val/accuracy"] == rows[1][0]["val/accuracy"]
     refused(tl("-m", "sweep=sweep", "seed=5", cwd=tmp_path), "goes on with the words that began it: leave out seed=5")
     refused(tl("-m", *words, "optimizer.lr=1e-2", "hydra.sweep.dir=sweep", cwd=tmp_path), "already holds a run")
-    refused(tl("-m", "sweep=nowhere", cwd=tmp_path), "nowhere holds no sweep: sweep.json is missing")
+    refused(tl("-m", "sweep=nowhere", cwd=tmp_path), "nowhere holds no sweep")
     with FileLock(sweep / ".lock"):
         refused(tl("-m", "sweep=sweep", cwd=tmp_path), "another process works on the sweep in")
     (sweep / "sweep.json").write_text("{}")
@@ -74,6 +78,33 @@ def test_an_error_that_nobody_expects_does_not_end_a_sweep(photos, tmp_path):
     assert "out of memory" in (sweep / "leaderboard.html").read_text()
 
 
-@pytest.mark.parametrize("word", ["sweep=", "sweep=null"])
-def test_a_sweep_without_a_name(word, tmp_path):
-    refused(tl("-m", word, cwd=tmp_path), "holds no sweep")
+def test_a_sweep_that_is_none(tmp_path):
+    refused(tl("-m", "sweep=", cwd=tmp_path), "sweep= names no sweep")
+    refused(tl("-m", "sweep=strategys", cwd=tmp_path), "strategys holds no sweep", "did you mean strategies")
+
+
+def test_sweeps_that_are_ready(photos, tmp_path):
+    """Their words are those of the command line, and may be overruled there."""
+    words = [*QUICK, f"data.root={photos}", "sweep=rates", "strategy=feature_extraction", "optimizer.lr=0.001,0.01"]
+    result = tl("-m", *words, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "leaderboard.csv").open()))
+    assert {row["optimizer.lr"] for row in rows} == {"0.001", "0.01"}
+    assert tl("-m", "sweep=sweep", cwd=tmp_path).stdout.count("done      ") == 2
+    for job in "01":  # TensorBoard's HPARAMS page has a column for each word that was swept
+        board = EventAccumulator(str(tmp_path / "sweep" / job / "tensorboard"))
+        board.Reload()
+        content = board.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+        assert told["optimizer.lr"].string_value == ("0.001", "0.01")[int(job)]
+        assert "data.root" not in told
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_every_ready_sweep_names_options_that_exist(name):
+    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text()
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    for group, values in params.items():
+        known = options(group)
+        assert not known or set(str(values).split(",")) <= set(known)
+    assert f"python train.py -m sweep={name} " in text

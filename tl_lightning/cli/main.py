@@ -34,17 +34,17 @@ from tl_lightning.runs.sweep_folder import REFUSED
 log = logging.getLogger(__name__)
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-Job = Callable[[dict[str, Any], list[str], str], float | None]  # (values, words, label) to what a sweeper optimises
+Job = Callable[[dict[str, Any], list[str]], float | None]  # (values, words) to what a sweeper optimises
 
 
 def train(argv: Sequence[str]) -> None:
     """`tl train` and `python train.py`."""
 
-    def job(values: dict[str, Any], words: list[str], label: str) -> float:
+    def job(values: dict[str, Any], words: list[str]) -> float:
         from tl_lightning.config.settings import settings_of
         from tl_lightning.jobs.train import train as run
 
-        metrics = run(settings_of(values), words, label)
+        metrics = run(settings_of(values), words)
         return float(metrics[metrics["monitor"]])
 
     application("train", job, argv)
@@ -53,7 +53,7 @@ def train(argv: Sequence[str]) -> None:
 def pretrain(argv: Sequence[str]) -> None:
     """`tl pretrain` and `python scripts/pretrain.py`."""
 
-    def job(values: dict[str, Any], words: list[str], label: str) -> None:
+    def job(values: dict[str, Any], words: list[str]) -> None:
         from tl_lightning.jobs.pretrain import pretrain as run
 
         run(values, words)
@@ -107,7 +107,7 @@ def _in_job(cfg: DictConfig, job: Job) -> float | None:
     with one_line_errors(debug=bool(cfg.debug), folder=folder):
         if told.mode == RunMode.MULTIRUN:
             return _in_sweep(cfg, job, folder)
-        return job(plain(cfg), list(told.overrides.task), told.job.override_dirname)
+        return job(plain(cfg), list(told.overrides.task))
 
 
 def _in_sweep(cfg: DictConfig, job: Job, folder: Path) -> float | None:
@@ -119,7 +119,7 @@ def _in_sweep(cfg: DictConfig, job: Job, folder: Path) -> float | None:
     if any(checkpoint.is_file() for checkpoint in RunFolder(folder).checkpoints):
         values, words = {**values, "resume": str(folder)}, []
     try:
-        return job(values, words, told.job.override_dirname)
+        return job(values, words)
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         way = f"go on with: python train.py -m sweep={told.sweep.dir}"

@@ -16,7 +16,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tl_lightning.errors import UserError
+from tl_lightning.errors import UserError, nearest
+from tl_lightning.options import options
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
 
@@ -27,14 +28,18 @@ _KEPT = frozenset((".hydra", "train.log"))  # of a job that is begun again
 
 
 def gone_on_with(words: Sequence[str]) -> list[str]:
-    """The words of a command line; for `sweep=FOLDER` those that began that sweep.
+    """The words of a command line; for `sweep=FOLDER`, which is no option's name, those that began that sweep.
 
     Raises UserError if no sweep was begun there, or if other words stand beside it.
     """
     said = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("sweep=")), None)
-    if said is None:
+    if said is None or said in (*options("sweep"), "null"):
         return list(words)
+    if not said:
+        raise UserError(f"sweep= names no sweep: a folder, or {', '.join(options('sweep'))}")
     folder = SweepFolder(Path(said).expanduser())
+    if not folder.file.is_file():
+        raise UserError(f"{said} holds no sweep, nor is it a ready one: {nearest(said, options('sweep'))}")
     begun = folder.words()
     others = [w for w in words if not w.startswith("sweep=") and w not in ("-m", "--multirun", "debug=true")]
     if others:

@@ -83,7 +83,8 @@ def check_choices(argv: Sequence[str]) -> None:
         known = options(group) if group.isidentifier() and value else []
         for choice in (o.strip() for o in value.split(",")) if known else []:
             is_word = choice.replace("_", "").isalnum()  # a sweep may also say glob(...) or choice(...)
-            if is_word and choice not in (*known, OWN) and (group, choice) != ("experiment", "null"):
+            nothing = group in ("experiment", "sweep") and choice == "null"
+            if is_word and not nothing and choice not in (*known, OWN):
                 raise UserError(f"there is no {group} '{choice}': {nearest(choice, known)}")
 
 

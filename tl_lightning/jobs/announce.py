@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,8 @@ from tl_lightning.runs.folder import RunFolder
 from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
+
+_PLACES = frozenset(("data.root", "data.file", "run_dir", "resume"))  # words that choose nothing
 
 
 def introduce(settings: Settings, setup: Setup) -> None:
@@ -101,16 +103,20 @@ def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_al
     log.info(str(folder.path))
 
 
-def log_hparams(settings: Settings, setup: Setup, metrics: Mapping[str, Any], label: str) -> None:
-    """The choices of this run beside its scores; TensorBoard's HPARAMS page shows the first five, by name."""
+def log_hparams(settings: Settings, setup: Setup, metrics: Mapping[str, Any], words: Sequence[str]) -> None:
+    """The choices of this run beside its scores, a column for each word that it was told.
+
+    TensorBoard's HPARAMS page shows the first five, by name, and the others when they are asked for.
+    """
     name = named(settings.backbone)
     chosen = {
         "backbone": name if setup.module.backbone.pretrained else f"{name}, random weights",
         "lr": settings.optimizer.get("lr", "") if isinstance(settings.optimizer, Mapping) else "",
         "seed": settings.seed,
         "strategy": str(setup.strategy),
-        "words": label,
     }
+    told = dict(word.lstrip("+").partition("=")[::2] for word in words if "=" in word)
+    chosen = {**{name: value for name, value in told.items() if name not in _PLACES}, **chosen}
     keys = [f"{split}/{score}" for split in ("val", "test") for score in setup.module.task.shown]
     scores = {f"score/{key.replace('/', '_')}": metrics[key] for key in keys if key in metrics}
     writers.add_hparams(setup.trainer.loggers, chosen, scores)

@@ -40,11 +40,11 @@ from tl_lightning.transferability.relatedness import relationship
 log = logging.getLogger(__name__)
 
 
-def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dict[str, Any]:
+def train(settings: Settings, words: Sequence[str] = ()) -> dict[str, Any]:
     """Build, fit, score, write; gives the contents of metrics.json.
 
-    `words`: the command line, of which a resumed run takes what may change; `label`: it for people. Raises UserError on
-    bad input, Stopped where a signal ended it.
+    `words`: the command line, of which a resumed run takes what may change. Raises UserError on bad input, Stopped
+    where a signal ended it.
     """
     started = time.perf_counter()
     quiet()
@@ -58,10 +58,10 @@ def train(settings: Settings, words: Sequence[str] = (), label: str = "") -> dic
         if settings.resume:
             values, checkpoint = resumed(folder, settings.plain, words)
             settings = settings_of(values, settings.allow)
-        return _train(settings, folder, checkpoint, label, started)
+        return _train(settings, folder, checkpoint, started)
 
 
-def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label: str, started: float) -> dict[str, Any]:
+def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, started: float) -> dict[str, Any]:
     setup = build(settings, partial(trials.attempt, train, settings))
     if (device := setup.trainer.strategy.root_device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -94,7 +94,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, label:
         folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
         if settings.report:
             end_report(folder, settings, setup, collect, settings.allow)
-        announce.log_hparams(settings, setup, metrics, label)
+        announce.log_hparams(settings, setup, metrics, folder.words())
         announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
     return metrics
 
