@@ -179,6 +179,29 @@ def test_what_cannot_be_exported_is_named(photos, tmp_path):
         run.export("tflite")
 
 
+def test_without_the_runs_samples_noise_will_do(run, photos):
+    expected = run.predict(photos).probabilities
+    moved = photos.rename(photos.with_name("elsewhere"))
+    alone = tl.load(run.path)
+    found = alone.export()
+    assert "16 samples of noise, as the run's are not at hand" in str(found) and found.difference < 1e-3
+    said = outside(run.path / "export" / "predict.py", found.path, *sorted(moved.glob("*/*.png"))[:2])
+    first = [next(iter(row.values())) for row in said.values()]
+    assert first == pytest.approx(expected[:2].max(1).tolist(), abs=1e-3)
+    assert alone.export("torch_export").difference < 1e-3
+    for kind in ("onnx_int8", "onnx_resize"):
+        with pytest.raises(tl.UserError, match=r"the samples of .* cannot be had, which this needs: data.root="):
+            alone.export(kind)
+    with pytest.raises(tl.UserError, match="cannot be had, which this needs"):
+        alone.card()
+
+
+def test_what_is_not_installed_is_named(run, monkeypatch):
+    monkeypatch.setattr(exports.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(tl.UserError, match="format=onnx needs onnx and onnxruntime: pip install onnx onnxruntime"):
+        run.export()
+
+
 def test_texts_with_their_tokenizer(model, tmp_path, capsys):
     pytest.importorskip("transformers")
     words = [("good fox", "awful dog")[i % 2] for i in range(40)]

@@ -155,6 +155,18 @@ def test_a_strangers_calibration(run, shades, tmp_path, file, text, said):
         tl.load(copy).predict(shades / "dark")
 
 
+def test_runs_without_samples_of_their_own_say_so(run, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    (copy / "splits.csv").unlink()
+    for verb in ("evaluate", "report", "card"):
+        with pytest.raises(
+            tl.UserError, match="keeps no samples, as what add_class writes: judge it by those of another"
+        ):
+            getattr(tl.load(copy), verb)()
+    with pytest.raises(tl.UserError, match="there are no test images to evaluate on: take split=train or val, or name"):
+        run.evaluate("test")
+
+
 def test_views(run, shades):
     """The mean over mirror images, and over corners, by numpy; of texts there are none."""
     transform = eval_transform(run.model.backbone.input)

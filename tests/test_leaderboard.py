@@ -67,6 +67,9 @@ def test_configurations_are_told_apart_as_scipy_does():
     assert apart(a, other) == pytest.approx(expected)
     assert apart(a, {"9": 0.5}) is None
     assert (apart(a, a), apart(a, {k: v - 0.25 for k, v in a.items()})) == (1.0, pytest.approx(0.0, abs=1e-9))
+    same, lower = {"0": 0.9, "1": 0.9}, {"0": 0.89, "1": 0.89}  # seeds that change nothing tell nothing
+    assert (apart(same, lower), apart(same, same)) == (None, 1.0)
+    assert Summary.of([0.9, 0.9]).low is None
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -137,7 +140,7 @@ def test_one_seed_says_that_nothing_is_known(tmp_path):
         job(tmp_path / str(i), {"strategy": "ab"[i]}, {"val/accuracy": score})
     board = leaderboard([tmp_path])
     assert [row.tie for row in board.rows] == [True, None]
-    assert "one seed each" in lines(board)[1]
+    assert "too few seeds" in lines(board)[1]
 
 
 def test_ties_and_the_cheapest_of_them(tmp_path):
@@ -175,9 +178,21 @@ def test_what_is_none_of_ours(sweep, tmp_path):
     board = leaderboard([sweep])
     assert board.rows[0].numbers["val/accuracy"].number == 2
     assert any("metrics.json is damaged" in remark for remark in board.remarks)
-    assert any("15: it is compared by val/rmse" in remark for remark in board.remarks)
+    assert any("15: left out, it is not about val/accuracy" in remark for remark in board.remarks)
     page = Page(write(board, tmp_path)[2].read_text())
     assert page.open == [] and "<b>$x$" in page.text
+
+
+def test_runs_without_words_and_of_other_classes(sweep, tmp_path):
+    """Runs from Python are no repetitions of one another, and runs of other classes are no competitors."""
+    for name, score in (("a", 0.5), ("b", 0.6)):
+        (sweep / name).mkdir()
+        (sweep / name / "metrics.json").write_text(json.dumps({"monitor": "val/accuracy", "val/accuracy": score}))
+    job(sweep / "99", {"backbone": "x"}, {"val/accuracy": 1.0, "classes": ["cat", "dog"]})
+    board = leaderboard([sweep])
+    assert {row.words.get("run") for row in board.rows} == {None, "a", "b"}
+    assert board.best.words["backbone"] == "resnet18"
+    assert any("99: left out, it is not about" in remark for remark in board.remarks)
 
 
 def test_two_thousand_runs_take_seconds(tmp_path):

@@ -146,9 +146,9 @@ def test_what_answers_come_from(run, shades, tmp_path, monkeypatch):
     (folder / "0.png").write_bytes(b"")
     run.write_predictions(folder, tmp_path / "out.csv", explain=True)
     rows = rows_of(tmp_path / "out.csv")
-    assert [row["explained"] for row in rows] == ["", *(f"{i:06}.png" for i in range(1, 51))]
+    assert [row["explained"] for row in rows] == ["", *(f"out/{i:06}.png" for i in range(1, 51))]
     pictures = sorted((tmp_path / "out").iterdir())
-    assert [p.name for p in pictures] == [row["explained"] for row in rows[1:]]
+    assert [f"out/{p.name}" for p in pictures] == [row["explained"] for row in rows[1:]]
     assert Image.open(pictures[0]).size == (224, 224)
 
 

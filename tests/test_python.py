@@ -38,6 +38,13 @@ def test_python_and_the_command_line_make_the_same_run(photos, tmp_path):
     assert other.predict(photos).answers == run.predict(photos).answers
 
 
+def test_notebooks_find_what_follows_a_dot():
+    assert {"train", "load", "advise", "backbones", "strategies", "UserError"} <= set(dir(tl))
+    import tl_lightning.strategies
+
+    assert "LinearProbe" in dir(tl_lightning.strategies)
+
+
 def test_predict_takes_whatever_an_image_is(photos, tmp_path):
     run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
     dark, light = photos / "dark" / "00.png", photos / "light" / "00.png"

@@ -1,5 +1,6 @@
 """`tl`: its verbs, what it says, how a shell completes it; installed from a wheel."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import tl_lightning as library
 from tests.commands import REPO, refused, tl
 from tl_lightning.cli.completion import words
+from tl_lightning.cli.verb_help import OPTIONS
 from tl_lightning.cli.verbs import VERBS, act, help_text
 
 TL = (sys.executable, "-m", "tl_lightning")
@@ -47,7 +49,8 @@ def test_predict_and_evaluate(photos, tmp_path, capsys):
     run = library.train(photos, run_dir=tmp_path / "run", **words)
     capsys.readouterr()
     act("predict", [f"run={run.path}", f"source={photos}/dark"])
-    *lines, last = capsys.readouterr().out.splitlines()
+    head, *lines, last = capsys.readouterr().out.splitlines()
+    assert head.split("\t") == ["image", "class", "probability", "margin"]
     assert [(line.split("\t")[1], 0.5 <= float(line.split("\t")[2]) <= 1) for line in lines] == [("dark", True)] * 12
     assert last.startswith(f"{run.path}/predictions.csv: 12 rows")
     act("evaluate", [f"run={run.path}"])
@@ -87,3 +90,19 @@ def test_shells_take_the_completion(shell, tmp_path):
     code += "COMP_WORDS=(tl train strategy=lp); COMP_CWORD=2; _tl; echo ${COMPREPLY[@]}"
     found = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert found.stdout.split() == ["strategy=lp_ft"], found.stderr
+
+
+@pytest.mark.parametrize("verb", [v for v, (module, *_) in VERBS.items() if module.endswith("tools")])
+def test_help_names_every_word_that_a_verb_takes(verb, capsys):
+    """As the verb itself says when it is told a word that it does not know."""
+    act(verb, ["--help"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"tl {verb}: ")
+    if verb in ("advise", "rank", "backbones", "leaderboard"):  # which take others, too
+        return
+    with pytest.raises(SystemExit):
+        act(verb, ["zzz=1"])
+    error = capsys.readouterr().err
+    known = set(error.partition("known: ")[2].strip().split(", "))
+    assert known == set(OPTIONS[verb])
+    assert all(re.search(rf"^  {re.escape(word)} ", said, re.M) for word in known)

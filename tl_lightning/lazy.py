@@ -8,7 +8,10 @@ from typing import Any
 
 
 def exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` for names by the module (below `package`) in which each is defined; "" is a room."""
+    """A module's `__getattr__` for names by the module (below `package`) in which each is defined; "" is a room.
+
+    The names are in its `dir`, too, where notebooks look for what follows a dot.
+    """
 
     def getattribute(name: str) -> Any:
         if name not in names:
@@ -17,4 +20,5 @@ def exports(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             return import_module(f"{package}.{name}")
         return getattr(import_module(f"{package}.{names[name]}"), name)
 
+    vars(import_module(package)).setdefault("__dir__", lambda: sorted({*vars(import_module(package)), *names}))
     return getattribute

@@ -103,7 +103,7 @@ class Run(OpenedRun):
         from tl_lightning.jobs.export import export
 
         where = Path(out).expanduser() if out else None
-        return export(self._calibrated(), self._judge(), self._writable(), format, where)
+        return export(self._calibrated(), self._judge, self._writable(), format, where)
 
     def app(self, **options: Any) -> FastAPI:
         """The model as an ASGI application, for servers of your own: a page, JSON, health, figures for Prometheus.

@@ -123,7 +123,8 @@ def _in_sweep(cfg: DictConfig, job: Job, folder: Path) -> float | None:
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         way = f"go on with: python train.py -m sweep={told.sweep.dir}"
-        raise Stopped(f"stopped by {signal.Signals(number).name}; {way}", number) from stop
+        by = "by hand" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
+        raise Stopped(f"stopped {by}; {way}", number) from stop
     except Exception as error:
         if cfg.debug:
             raise

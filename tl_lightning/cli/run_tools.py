@@ -52,6 +52,8 @@ def evaluate(argv: Sequence[str]) -> None:
         for run in runs:
             found = run.evaluate(own["split"], **said)
             print(printable(f"{run.path}: {found.samples} {found.noun}\n{found}", lines=True))
+        if own["threshold"] not in (NONE, "none"):
+            print("the thresholds are kept: predictions and evaluations obey them; threshold=none takes them back")
         if len(runs) == 2 and not elsewhere:
             print(f"{runs[0].compare(runs[1], own['split'])} (A is {runs[0].path}, B is {runs[1].path})")
 
@@ -140,7 +142,7 @@ def _runs(value: str) -> list[Run]:
     from tl_lightning.run import load
 
     # a name may hold commas, as Hydra's names of a sweep's jobs do
-    names = [value] if Path(value).expanduser().is_dir() else value.strip("[]").split(",")
+    names = [value] if Path(value).expanduser().is_dir() else [name.strip() for name in value.strip("[]").split(",")]
     if len(names) > 2:
         raise UserError(f"run={value}: name one run, or two that are compared")
     return [load(folder_of("run", name)) for name in names]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from tl_lightning.cli.verb_help import help_of
 from tl_lightning.errors import nearest
 
 # verb: (module below tl_lightning.cli and its function, what it does)
@@ -59,7 +60,7 @@ def act(verb: str, argv: Sequence[str]) -> Any:
     """Do what a verb stands for, on these words."""
     module, function, what = VERBS[verb]
     if module.endswith("tools") and {"-h", "--help"} & set(argv):
-        print(f"tl {verb}: {what}")
+        print(help_of(verb, what))
         return None
     run: Callable[[Sequence[str]], Any] = getattr(import_module(f"tl_lightning.cli.{module}"), function)
     return run(argv)
@@ -68,7 +69,15 @@ def act(verb: str, argv: Sequence[str]) -> Any:
 def help_text() -> str:
     """The verbs, a line each."""
     lines = [f"  {verb:<11} {what}" for verb, (_, _, what) in VERBS.items()]
-    return "\n".join(["usage: tl VERB [WORDS]", "", *lines, "", "tl train --help lists groups and their options."])
+    return "\n".join(
+        [
+            "usage: tl VERB [WORDS]",
+            "",
+            *lines,
+            "",
+            "tl train --help lists groups and their options, tl VERB --help the words of a verb.",
+        ]
+    )
 
 
 def script(verb: str) -> None:

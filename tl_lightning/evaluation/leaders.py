@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ class Summary:
         if len(values) < 2:
             return cls(len(values), mean)
         deviation = float(np.std(values, ddof=1))
+        if not deviation:  # the seeds change nothing: that is no certainty
+            return cls(len(values), mean, deviation)
         half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
         return cls(len(values), mean, deviation, mean - half, mean + half)
 
@@ -39,18 +42,21 @@ class Summary:
 def apart(first: Mapping[str, float], second: Mapping[str, float]) -> float | None:
     """How likely so large a difference is if there is none: p of Student's t, paired where two seeds are equal.
 
-    Scores by seed. None where there are too few of them to say.
+    Scores by seed. None where there are too few of them to say, or where none of them changes anything.
     """
-    common = sorted(first.keys() & second.keys())
-    if len(common) > 1:
-        differences = np.array([first[seed] - second[seed] for seed in common])
-        if not differences.std():  # exactly equal differences, which a test divides by
-            return 0.0 if differences.any() else 1.0
-        return float(stats.ttest_1samp(differences, 0).pvalue)
-    if min(len(first), len(second)) < 2:
+    a, b = np.array(list(first.values())), np.array(list(second.values()))
+    if min(len(a), len(b)) < 2:
         return None
-    p = float(stats.ttest_ind(list(first.values()), list(second.values()), equal_var=False).pvalue)
-    return 1.0 if math.isnan(p) else p
+    common = sorted(first.keys() & second.keys())
+    paired = np.array([first[seed] - second[seed] for seed in common])
+    still = not np.ptp(a) and not np.ptp(b)  # the seeds change nothing, and so say nothing
+    if still or (len(common) > 1 and not np.ptp(paired)):
+        return 1.0 if np.isclose(a.mean(), b.mean()) else None if still else 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scores that hardly differ
+        if len(common) > 1:
+            return float(stats.ttest_1samp(paired, 0).pvalue)
+        return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def front(scores: Sequence[float], costs: Sequence[float]) -> list[int]:

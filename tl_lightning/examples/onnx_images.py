@@ -35,4 +35,6 @@ def pixels(path: str) -> np.ndarray:
 for path in sys.argv[2:]:
     answer = session.run(None, {given: pixels(path)})[0][0]
     order = np.argsort(-answer)[:3]
-    print(path, *(f"{facts['outputs'][k]} {answer[k]:.4f}" for k in order), sep="\t")
+    sure = not facts["thresholds"] or answer[order[0]] >= facts["thresholds"][order[0]]
+    named = [f"{facts['outputs'][k]} {answer[k]:.4f}" for k in order]
+    print(path, *named, *([] if sure else ["below its threshold"]), sep="\t")

@@ -126,6 +126,14 @@ class ImageInput:
         corners = [_corner(*at) for at in product((False, True), repeat=3)] if tta == "crops" else []
         return (*whole, *corners)
 
+    def made_up(self, number: int) -> Tensor:
+        """So many images (N, 3, H, W) of noise of 0..255, the same every time."""
+        import torch
+
+        drawn = torch.Generator().manual_seed(0)
+        shape = (number, 3, self.eval_size, self.eval_size)
+        return torch.randint(0, 256, shape, generator=drawn, dtype=torch.uint8)
+
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
         """What an exported network is given of images (N, 3, H, W) of 0..255: (N, H, W, 3), as other libraries do."""
         return (images.permute(0, 2, 3, 1).contiguous(),)

@@ -109,6 +109,15 @@ class TextInput:
             raise UserError(f"tta={tta} is for images: leave it out")
         return (self.normalise,)
 
+    def made_up(self, number: int) -> dict[str, Tensor]:
+        """So many texts of random tokens, (N, T) by name, the same every time."""
+        import torch
+
+        drawn = torch.Generator().manual_seed(0)
+        shape = (number, min(32, self.length))
+        ids = torch.randint(0, len(self.tokenizer), shape, generator=drawn)
+        return dict(zip(TOKENS, (ids, torch.zeros_like(ids), torch.ones_like(ids)), strict=True))
+
     def raw(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What an exported network is given of tokens (N, T) by name: each of them, in the order of TOKENS."""
         return tuple(tokens[name] for name in TOKENS)

@@ -139,7 +139,8 @@ def _written(
     into = RunFolder(out or folder.evaluation)
     into.write_json(into.path / f"{name}.json", found.facts())
     title = f"{folder.path.name}: {found.samples} {noun} of {name}"
-    into.write_text(into.path / f"{name}.md", evaluation_page(title, found.scores, findings, mistakes, task.outputs))
+    page = evaluation_page(title, found.scores, findings, mistakes, task.outputs, bool(kept.thresholds))
+    into.write_text(into.path / f"{name}.md", page)
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,7 +21,7 @@ from tl_lightning.backbones.weights import first_line
 from tl_lightning.errors import UserError
 from tl_lightning.evaluation.calibration import Calibration
 from tl_lightning.files import atomically
-from tl_lightning.jobs.export_formats import FORMATS, Format, Pipeline, batches_of
+from tl_lightning.jobs.export_formats import FORMATS, Format, Pipeline, Raw, batches_of, made_up
 from tl_lightning.jobs.judge import Judge
 from tl_lightning.runs.folder import FORMAT, RunFolder
 from tl_lightning.runs.model import Model
@@ -28,6 +29,7 @@ from tl_lightning.tasks.task import Task
 
 _BOUND = 1e-3  # between probabilities, or values in units of the largest
 _LOSS = 0.01  # of the score, where numbers may differ
+_MADE_UP = 16  # samples
 _WHOLE = 200  # images that are decoded whole to be compared
 
 
@@ -35,7 +37,8 @@ _WHOLE = 200  # images that are decoded whole to be compared
 class Exported:
     """A file, its bytes, and how far its numbers are from the network's on so many samples.
 
-    `agreement`: how often both give one answer. `score`: its name, the network's, and the file's.
+    `agreement`: how often both give one answer. `score`: its name, the network's, and the file's; None where the
+    samples were made up.
     """
 
     path: Path
@@ -43,25 +46,39 @@ class Exported:
     samples: int
     difference: float
     agreement: float
-    score: tuple[str, float, float]
+    score: tuple[str, float, float] | None
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.size / 1e6:.1f} MB; on {self.samples} validation samples its numbers "
-            f"are off by at most {self.difference:.1e}, {self.agreement:.1%} of its answers are the network's; "
-            f"{self.score[0]} {self.score[2]:.4f} against {self.score[1]:.4f}"
+        what = "validation samples" if self.score else "samples of noise, as the run's are not at hand,"
+        said = (
+            f"{self.path}: {self.size / 1e6:.1f} MB; on {self.samples} {what} its numbers "
+            f"are off by at most {self.difference:.1e}, {self.agreement:.1%} of its answers are the network's"
         )
+        if self.score:
+            said += f"; {self.score[0]} {self.score[2]:.4f} against {self.score[1]:.4f}"
+        return said
 
 
-def export(model: Model, judge: Judge, folder: RunFolder, format: str = "onnx", out: Path | None = None) -> Exported:
+def export(
+    model: Model, samples: Callable[[], Judge], folder: RunFolder, format: str = "onnx", out: Path | None = None
+) -> Exported:
     """The network as a file of a format in `out` (the run's export/), with a program beside it that uses it.
 
-    It is compared with the network on the run's validation samples. Raises UserError for a format that there is not,
-    for a network that cannot be exported, and for a file that does not agree, which is removed.
+    It is compared with the network on the run's validation samples, or where `samples` does not have them, and the
+    format can do without, on noise. Raises UserError for a format that there is not, for a network that cannot be
+    exported, and for a file that does not agree, which is removed.
     """
     checks.one_of("format", format, tuple(FORMATS))
     kind, into = FORMATS[format], out or folder.export
+    if missing := [name for name in kind.needs if importlib.util.find_spec(name) is None]:
+        raise UserError(f"format={format} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     path, pipeline = into / kind.file, Pipeline(model).eval()
+    try:
+        judge: Judge | None = samples()
+    except UserError:
+        if kind.samples:
+            raise
+        judge = None
     try:
         with _quiet(), torch.no_grad():
             atomically(path, lambda draft: kind.write(pipeline, judge, draft, _facts(model)))
@@ -72,7 +89,8 @@ def export(model: Model, judge: Judge, folder: RunFolder, format: str = "onnx", 
     except Exception as error:  # exporters raise anything
         path.unlink(missing_ok=True)
         raise UserError(f"this network cannot be exported as {format}: {first_line(error)}") from error
-    if not (found.difference <= _BOUND if kind.exact else _lost(model.task, *found.score) <= _LOSS):
+    lost = _lost(model.task, *found.score) if found.score else 0.0
+    if not (found.difference <= _BOUND if kind.exact else lost <= _LOSS):
         path.unlink()
         raise UserError(f"{found} and is not kept")
     if kind.example:
@@ -103,23 +121,40 @@ def _facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _compared(pipeline: Pipeline, kind: Format, judge: Judge, path: Path) -> Exported:
-    """The file beside the network, on validation samples as each of them is given them."""
-    task, number = pipeline.task, judge.data.samples.size("val")
+def _compared(pipeline: Pipeline, kind: Format, judge: Judge | None, path: Path) -> Exported:
+    """The file beside the network, on validation samples as each of them is given them; without samples, on noise."""
+    if judge is None:
+        noise = [made_up(pipeline, _MADE_UP)]
+        return _measured(pipeline, kind, path, noise, noise)
+    number = judge.data.samples.size("val")
     most = min(_WHOLE, number) if kind.whole else number
     places = np.linspace(0, number - 1, most).astype(int)
     batches = batches_of(judge, "val", most)
+    given = _whole(judge, places.tolist()) if kind.whole else batches
+    return _measured(pipeline, kind, path, batches, given, judge.data.samples.targets("val")[places])
+
+
+def _measured(
+    pipeline: Pipeline,
+    kind: Format,
+    path: Path,
+    batches: Raw,
+    given: Iterable[tuple[torch.Tensor, ...]],
+    targets: np.ndarray | None = None,
+) -> Exported:
+    """What the network says of batches beside what the file says of what it is `given`; with targets, their scores."""
+    task, run = pipeline.task, kind.open(path, pipeline)
     expected = np.concatenate([pipeline(*raw).numpy() for raw in batches])
-    run, given = kind.open(path, pipeline), _whole(judge, places.tolist()) if kind.whole else batches
     found = np.concatenate([run(*(part.numpy() for part in raw)) for raw in given])
-    scale = max(1.0, float(np.abs(expected).max()))
-    before, after = (task.answers(numbers) for numbers in (expected, found))
-    name, targets = task.monitor.partition("/")[2], judge.data.samples.targets("val")[places]
-    scores = [{s.name: s.value for s in task.judge(numbers, targets, Calibration()).scores}[name]
-              for numbers in (expected, found)]  # fmt: skip
-    agreement = float(np.mean([a == b for a, b in zip(before, after, strict=True)]))
-    difference = float(np.abs(found - expected).max()) / scale
-    return Exported(path, path.stat().st_size, len(found), difference, agreement, (name, scores[0], scores[1]))
+    agreement = float(np.mean([a == b for a, b in zip(task.answers(expected), task.answers(found), strict=True)]))
+    difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+    score = None
+    if targets is not None:
+        name = task.monitor.partition("/")[2]
+        before, after = ({s.name: s.value for s in task.judge(numbers, targets, Calibration()).scores}[name]
+                         for numbers in (expected, found))  # fmt: skip
+        score = (name, before, after)
+    return Exported(path, path.stat().st_size, len(found), difference, agreement, score)
 
 
 def _whole(judge: Judge, places: list[int]) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -56,15 +56,18 @@ class Format:
     """A kind of file: its name, what writes it (with the facts about the model), and what runs it.
 
     `exact`: its numbers must be the network's own, else its score. `whole`: it is given images as files hold them.
-    `example`: a program that uses it is written beside it.
+    `samples`: it cannot be made, or not be compared, without the run's own.
+    `example`: a program that uses it is written beside it. `needs`: packages that write and run it.
     """
 
     file: str
-    write: Callable[[Pipeline, Judge, Path, Mapping[str, Any]], None]
+    write: Callable[[Pipeline, Judge | None, Path, Mapping[str, Any]], None]
     open: Callable[[Path, Pipeline], Network]
     exact: bool = True
     whole: bool = False
+    samples: bool = False
     example: bool = True
+    needs: tuple[str, ...] = ("onnx", "onnxruntime")
 
 
 def batches_of(judge: Judge, split: str, most: int | None = None) -> Raw:
@@ -74,28 +77,35 @@ def batches_of(judge: Judge, split: str, most: int | None = None) -> Raw:
     return [judge.data.input.raw(inputs) for inputs in judge.raw_inputs(split, picked, AT_ONCE)]
 
 
-def _write_graph(pipeline: Pipeline, judge: Judge, path: Path) -> None:
-    axes = pipeline.input.raw_axes
-    few = batches_of(judge, "val", 2)[0]
+def made_up(pipeline: Pipeline, number: int) -> tuple[Tensor, ...]:
+    """What a network is given of so many samples of noise: (N, H, W, 3), or (N, T) each."""
+    input: Any = pipeline.input
+    raw: tuple[Tensor, ...] = input.raw(input.made_up(number))
+    return raw
+
+
+def _write_graph(pipeline: Pipeline, path: Path) -> None:
+    axes, few = pipeline.input.raw_axes, made_up(pipeline, 2)
     names: dict[str, Any] = {"input_names": list(axes), "output_names": ["answers"],
                              "dynamic_axes": {**axes, "answers": {0: "n"}}}  # fmt: skip
     # the exporter that comes with torch alone: its successor needs a package more and twenty seconds
     torch.onnx.export(pipeline, few, str(path), dynamo=False, opset_version=_OPSET, **names)
 
 
-def _write_onnx(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[str, Any]) -> None:
-    _write_graph(pipeline, judge, path)
+def _write_onnx(pipeline: Pipeline, judge: Judge | None, path: Path, facts: Mapping[str, Any]) -> None:
+    _write_graph(pipeline, path)
     _describe(path, facts)
 
 
-def _write_int8(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[str, Any]) -> None:
+def _write_int8(pipeline: Pipeline, judge: Judge | None, path: Path, facts: Mapping[str, Any]) -> None:
     """Static ranges, per channel, of 7 bits of weights, which processors without VNNI add up without overflow."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    assert judge is not None  # its format says that it needs samples
     with tempfile.TemporaryDirectory() as scratch:
         whole, prepared = f"{scratch}/whole.onnx", f"{scratch}/prepared.onnx"
-        _write_graph(pipeline, judge, Path(whole))
+        _write_graph(pipeline, Path(whole))
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)  # which knows no attention
         calibration = _Calibration(batches_of(judge, "train", _CALIBRATED), list(pipeline.input.raw_axes))
         quantize_static(prepared, str(path), calibration, QuantFormat.QDQ, per_channel=True, reduce_range=True,
@@ -148,7 +158,7 @@ resize (uint8[n, h, w, 3] whole) => (uint8[n, {crop}, {crop}, 3] resize_cut)
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
-def _write_resize(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[str, Any]) -> None:
+def _write_resize(pipeline: Pipeline, judge: Judge | None, path: Path, facts: Mapping[str, Any]) -> None:
     """The ONNX graph with a resize before it. Raises UserError for what is no image, or is resized in another way."""
     import onnx
     from onnx.compose import merge_models
@@ -157,7 +167,7 @@ def _write_resize(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[s
     shape = facts["preprocessing"]
     if shape.get("interpolation") not in _MODES:
         raise UserError("format=onnx_resize is for images that are resized bilinearly or bicubically: take format=onnx")
-    _write_graph(pipeline, judge, path)
+    _write_graph(pipeline, path)
     network = onnx.load(str(path))
     mode = _MODES[shape["interpolation"]]
     text = _RESIZE.format(side=shape["eval_resize"], crop=shape["eval_size"], mode=mode, ir=network.ir_version,
@@ -166,15 +176,15 @@ def _write_resize(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[s
     _describe(path, {**facts, "inputs": ["whole"]})
 
 
-def _write_torch(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[str, Any]) -> None:
-    few, axes = batches_of(judge, "val", 2)[0], pipeline.input.raw_axes.values()
+def _write_torch(pipeline: Pipeline, judge: Judge | None, path: Path, facts: Mapping[str, Any]) -> None:
+    few, axes = made_up(pipeline, 2), pipeline.input.raw_axes.values()
     free = tuple({place: torch.export.Dim.AUTO for place in places} for places in axes)
     file, program = io.BytesIO(), torch.export.export(pipeline, few, dynamic_shapes={"raw": free})
     torch.export.save(program, file, extra_files={f"{KEY}.json": json.dumps(facts)})
     path.write_bytes(file.getvalue())
 
 
-def _write_weights(pipeline: Pipeline, judge: Judge, path: Path, facts: Mapping[str, Any]) -> None:
+def _write_weights(pipeline: Pipeline, judge: Judge | None, path: Path, facts: Mapping[str, Any]) -> None:
     """The weights under the library's own names, the head's under `head.`."""
     save_file(state_of(pipeline.net, pipeline.network[1]), path, {"format": "pt", KEY: json.dumps(facts)})
 
@@ -220,8 +230,8 @@ def _describe(path: Path, facts: Mapping[str, Any]) -> None:
 
 FORMATS: Mapping[str, Format] = {
     "onnx": Format("model.onnx", _write_onnx, _run_onnx),
-    "onnx_int8": Format("model_int8.onnx", _write_int8, _run_onnx, exact=False),
-    "onnx_resize": Format("model_resize.onnx", _write_resize, _run_onnx, exact=False, whole=True),
-    "torch_export": Format("model.pt2", _write_torch, _run_torch, example=False),
-    "safetensors": Format("model.safetensors", _write_weights, _run_weights, example=False),
+    "onnx_int8": Format("model_int8.onnx", _write_int8, _run_onnx, exact=False, samples=True),
+    "onnx_resize": Format("model_resize.onnx", _write_resize, _run_onnx, exact=False, whole=True, samples=True),
+    "torch_export": Format("model.pt2", _write_torch, _run_torch, example=False, needs=()),
+    "safetensors": Format("model.safetensors", _write_weights, _run_weights, example=False, needs=()),
 }

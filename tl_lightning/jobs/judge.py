@@ -18,6 +18,7 @@ from tl_lightning.build import made
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.data.samples import Samples
+from tl_lightning.data.splits import SPLITS
 from tl_lightning.errors import UserError
 from tl_lightning.jobs.predict import Predictor, outputs_of, reader_of
 from tl_lightning.runs.folder import RunFolder
@@ -75,7 +76,11 @@ class Judge:
         """
         samples = self.data.samples
         if not samples.size(split):
-            raise UserError(f"there are no {split} {samples.noun} to evaluate on")
+            there = [name for name in SPLITS if samples.size(name)]
+            raise UserError(
+                f"there are no {split} {samples.noun} to evaluate on: take split={' or '.join(there)}, or name others "
+                "by data.root= (of texts data.file=)"
+            )
         if split in self.known and not tta:
             return Outputs.of(samples, split, self.known[split])
         found = torch.zeros(samples.size(split), len(self.data.task.outputs))
@@ -123,8 +128,16 @@ def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, give
             f"{run} was trained on data that were given as an object, which no file describes: evaluate it where it "
             "was trained"
         )
+    if not folder.splits_file.is_file():
+        raise UserError(
+            f"{run} keeps no samples, as what add_class writes: judge it by those of another folder (tl evaluate "
+            "data.root=...)"
+        )
     settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
-    data = made(settings, "data", model.backbone.input, made(settings, "task"))
+    try:
+        data = made(settings, "data", model.backbone.input, made(settings, "task"))
+    except UserError as error:
+        raise UserError(f"the samples of {run} cannot be had, which this needs: {error}") from error
     return Judge(model, data, settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,11 @@ def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, 
     if not finished:
         reasons = "; ".join([*remarks, *(f"{job.path}: {job.error}" for job in jobs)][:3])
         raise UserError(f"{', '.join(map(str, places))}: there is no finished run{f' ({reasons})' if reasons else ''}")
-    monitor = str(finished[0].metrics.get("monitor", "val/accuracy"))
-    others = [job for job in finished if str(job.metrics.get("monitor", "val/accuracy")) != monitor]
-    remarks += [
-        f"{job.path}: it is compared by {job.metrics.get('monitor')}, not {monitor}: left out" for job in others
-    ]
+    asked = Counter(_asked(job) for job in finished)
+    monitor, outputs = most = asked.most_common(1)[0][0]
+    others = [job for job in finished if _asked(job) != most]
+    what = f"{monitor} of {', '.join(outputs[:5])}{' ...' if len(outputs) > 5 else ''}" if outputs else monitor
+    remarks += [f"{job.path}: left out, it is not about {what}" for job in others]
     compared = [job for job in finished if job not in others and monitor in job.metrics]
     rises = monitor.rpartition("/")[2] not in _FALLING
     rows = _ranked(_folded(compared), monitor, rises)
@@ -82,6 +83,11 @@ def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, 
     swept = tuple(key for key, values in said.items() if len(values) > 1)
     failed = tuple(job for job in jobs if not job.metrics)
     return Leaderboard(tuple(rows), swept or tuple(rows[0].words), monitor, rises, failed, tuple(remarks))
+
+
+def _asked(job: Job) -> tuple[str, tuple[str, ...]]:
+    """By what a run was compared, and the outputs that it tells apart: runs of others are asked another question."""
+    return str(job.metrics.get("monitor", "val/accuracy")), tuple(map(str, job.metrics.get("classes", ())))
 
 
 def _chosen(jobs: Sequence[Job], where: Mapping[str, str]) -> list[Job]:

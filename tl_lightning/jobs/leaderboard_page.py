@@ -46,12 +46,15 @@ def lines(board: Leaderboard) -> list[str]:
     said = [f"best: {_named(board, best)}: {board.monitor} {best.numbers[board.monitor]}"]
     if ties:
         said.append(f"the seeds do not tell it from {len(ties)} more: {'; '.join(_named(board, r) for r in ties[:5])}")
-    elif any(row.tie is None for row in board.rows):
-        said.append("one seed each: whether others are worse is not known; repeat with seed=0,1,2")
+    if any(row.tie is None for row in board.rows):
+        said.append("?: too few seeds, or seeds that change nothing, to say whether it is worse: repeat with "
+                    "seed=0,1,2, or compare two runs on their samples by tl evaluate run=[A,B]")  # fmt: skip
     cheapest = next((row for row in sorted(ties, key=_seconds) if _seconds(row) < 0.8 * _seconds(best)), None)
     if cheapest:
         said.append(f"cheapest of these: {_named(board, cheapest)}, {_seconds(cheapest):.0f} s against "
                     f"{_seconds(best):.0f} s")  # fmt: skip
+    if len(board.rows) > 2:
+        said.append("*: nothing is as good in fewer seconds")
     said += [f"failed: {job.path}: {job.error}" for job in board.failed[:10]]
     return [*said, *board.remarks]
 

@@ -32,21 +32,28 @@ _FIRST = 20  # rows that are shown
 
 @dataclass(frozen=True)
 class Written:
-    """What became of so many sources: the file, the first rows of it, how many hold an error, and how many a second."""
+    """What became of so many sources: the file, the first rows of it, how many hold an error, and how many a second.
+
+    `beside`: what else was made, features and heat maps.
+    """
 
     path: Path
     rows: int
     first: Sequence[Mapping[str, Any]]
     errors: int
     pace: float
+    beside: Sequence[Path] = ()
 
     def __str__(self) -> str:
         lines = [
             "\t".join(_shown(value) for key, value in row.items() if key != "error" or value) for row in self.first
         ]
-        more = [f"... and {self.rows - len(lines)} more"] if self.rows > len(lines) else []
+        names = next((row for row in self.first if not row["error"]), {})
+        lines[:0] = ["\t".join(key for key in names if key != "error")] if names else []
+        more = [f"... and {self.rows - len(self.first)} more"] if self.rows > len(self.first) else []
         unread = f", {self.errors} could not be read" if self.errors else ""
-        return "\n".join([*lines, *more, f"{self.path}: {self.rows} rows{unread}, {self.pace:.0f} a second"])
+        made = [f"{self.path}: {self.rows} rows{unread}, {self.pace:.0f} a second", *map(str, self.beside)]
+        return "\n".join([*lines, *more, *made])
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,13 @@ def write_predictions(
         raise UserError(said)
     order = _ranked(list(kept.rows())) if options.rank else None
     atomically(out, lambda draft: WRITERS[out.suffix.lower()](kept, draft, order))
+    beside = [out.with_suffix("")] if options.explain and out.with_suffix("").is_dir() else []
     if options.embeddings:
         kept.move_features(out.with_suffix(".npy"), order)
+        beside.append(out.with_suffix(".npy"))
     first = list(islice(kept.rows(order), _FIRST))
     kept.remove()
-    return Written(out, len(named), first, errors, pace)
+    return Written(out, len(named), first, errors, pace, beside)
 
 
 def _keep_rows(
@@ -147,8 +156,9 @@ def _explain(model: Model, found: Answered, done: int, rows: Sequence[dict[str, 
     answers = torch.from_numpy(found.predictions.argmax(1))
     network, input = model.network, model.backbone.input
     said = reader_of(model).explain(network, input, found.batch.inputs, answers, names, folder)
+    pictures = {f"{name}.png" for name in names}
     for row, text in zip((row for row in rows if not row["error"]), said, strict=True):
-        row["explained"] = text
+        row["explained"] = f"{folder.name}/{text}" if text in pictures else text
 
 
 def _ranked(rows: Sequence[Mapping[str, Any]]) -> list[int]:

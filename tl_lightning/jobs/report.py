@@ -40,7 +40,7 @@ def report(
     first, facts = found["val"], folder.facts()
     plan: Plan = targets.build(facts["strategy"], allow).plan(facts["stages"])
     sections = [
-        Section("Scores", report_sections.scores(model, found)),
+        Section("Scores", report_sections.scores(model, found, folder.metrics())),
         Section("Training", report_sections.training(folder, model, plan)),
         *report_sections.answers(model, first),
         *report_samples.mistakes(model, judge, first),

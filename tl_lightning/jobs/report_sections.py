@@ -26,7 +26,7 @@ _LISTED = 50  # samples that could not be used
 _DRAWN = 100  # classes of a confusion matrix
 
 
-def scores(model: Model, found: Mapping[str, Evaluation]) -> str:
+def scores(model: Model, found: Mapping[str, Evaluation], metrics: Mapping[str, Any]) -> str:
     """The numbers that matter most, large; the others below."""
     shown = []
     for split, evaluation in found.items():
@@ -37,7 +37,18 @@ def scores(model: Model, found: Mapping[str, Evaluation]) -> str:
     rows = [(s.name, s.value, s.interval) for evaluation in found.values() for s in evaluation.scores
             if "/recall/" not in s.name]  # fmt: skip
     table = html.table(("score", "value", "95 % interval"), rows)
-    return headline(shown) + details("all scores", scrolled(table, "all scores"))
+    which = f"<p>{escape(_which(model, metrics))}</p>"
+    return headline(shown) + which + details("all scores", scrolled(table, "all scores"))
+
+
+def _which(model: Model, metrics: Mapping[str, Any]) -> str:
+    """Whose scores these are: of which epoch the weights were kept."""
+    best, epochs = metrics.get("best/epoch"), metrics.get("epochs", 0)
+    if not epochs:
+        return "The head was solved exactly: there were no epochs."
+    if best == -1:
+        return f"The weights are those before the first epoch, with the exact head: none of {epochs} epochs was better."
+    return f"The weights are those of epoch {best}, the best of {epochs}." if best is not None else ""
 
 
 def _interval(score: Score) -> str:
@@ -108,10 +119,14 @@ def kept(folder: RunFolder) -> Iterator[Section]:
             drawn.append(charts.svg(charts.curves(lines, title), title))
     if not drawn:
         return
-    agreement = charts.column(history, "forgetting/agreement")
+    agreement, best = folder.metrics().get("forgetting/agreement"), folder.metrics().get("best/epoch")
     said = ""
-    if agreement:
-        said = f"<p>Its original classifier, put back, still says the same of {list(agreement.values())[-1]:.1%}.</p>"
+    if best == -1:
+        said = (
+            "<p>All of it: the network that was kept is the one that training began from. Curves are of training.</p>"
+        )
+    elif agreement is not None:
+        said = f"<p>Its original classifier, put back, still says the same of {agreement:.1%}.</p>"
     yield Section("What it still knows", said + pictures(drawn))
 
 

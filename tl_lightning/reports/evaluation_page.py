@@ -17,9 +17,16 @@ def evaluation_page(
     findings: Findings,
     mistakes: Sequence[Mapping[str, Any]],
     outputs: Sequence[str],
+    obeys: bool = False,
 ) -> str:
-    """Markdown: scores with intervals, tables, the confusion matrix of up to 20 classes, the worst mistakes."""
+    """Markdown: scores with intervals, tables, the confusion matrix of up to 20 classes, the worst mistakes.
+
+    `obeys`: the table of the classes obeys thresholds.
+    """
     parts = [f"# {title}", "", _scores(scores)]
+    if obeys:
+        parts += ["", "The table of the classes, `answered` and `accuracy_answered` obey the run's thresholds; other "
+                  "scores and the confusion matrix are of the likeliest class."]  # fmt: skip
     for name, rows in findings.tables.items():
         parts += ["", f"## {name}", "", _table(rows)]
     if findings.confusion is not None and len(outputs) <= _ROWS:

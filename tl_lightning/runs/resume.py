@@ -126,7 +126,10 @@ def newest(folder: RunFolder) -> Progress:
             log.warning(f"{folder.path}: {faults[0]}: {path.name}, the one before, is taken")
         return found
     name = folder.last_checkpoint.relative_to(folder.path)
-    raise UserError(f"resume={folder.path} cannot be resumed: {'; '.join(faults) or f'{name} is missing there'}")
+    missing = f"{name} is missing there"
+    if folder.metrics_file.is_file():
+        missing += ", as of runs without epochs (strategy=linear_probe), which are finished"
+    raise UserError(f"resume={folder.path} cannot be resumed: {'; '.join(faults) or missing}")
 
 
 def _refuse_finished(folder: RunFolder, saved: Mapping[str, Any], done: Progress, patience: int | None) -> None:

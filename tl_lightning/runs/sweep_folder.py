@@ -94,7 +94,8 @@ def _folders(place: Path) -> Iterator[Path]:
 
 
 def _job(run: RunFolder) -> Job:
-    words = dict(word.lstrip("+~").partition("=")[::2] for word in run.words() if not word.startswith("hydra."))
+    told = [word for word in run.words() if not word.startswith("hydra.")]
+    words = dict(word.lstrip("+~").partition("=")[::2] for word in told) or {"run": run.path.name}  # from Python, say
     if run.metrics_file.is_file():
         return Job(run.path, words, run.metrics())
     refused = run.path / REFUSED
