@@ -38,6 +38,13 @@ def test_python_and_the_command_line_make_the_same_run(photos, tmp_path):
     assert other.predict(photos).answers == run.predict(photos).answers
 
 
+def test_what_python_shows_in_a_line(photos, tmp_path):
+    run = tl.train(photos, run_dir=tmp_path / "run", **PROBE)
+    said, found = repr(run.predict(photos)), repr(run.evaluate())
+    assert said.startswith(f"<24 predictions: {photos}/dark/00.png: dark; ") and len(said) < 500
+    assert found.startswith("<4 images: val/accuracy 1.0000, ") and len(found) < 200
+
+
 def test_notebooks_find_what_follows_a_dot():
     assert {"train", "load", "advise", "backbones", "strategies", "UserError"} <= set(dir(tl))
     import tl_lightning.strategies

@@ -28,7 +28,7 @@ _FEWEST = 20  # validation samples that a temperature is fitted to
 _MISTAKES = 100  # that are named
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation(Mapping[str, float]):
     """Scores by name, as `run.metrics` names them, and what lies behind them.
 
@@ -52,6 +52,11 @@ class Evaluation(Mapping[str, float]):
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        """In a line: of what, and the first scores."""
+        first = ", ".join(f"{s.name} {s.value:.4f}" for s in self.scores[:3])
+        return f"<{self.samples} {self.noun}: {first} ...>"
 
     def __str__(self) -> str:
         width = max(len(s.name) for s in self.scores)

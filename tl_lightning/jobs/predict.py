@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from tl_lightning.runs.model import Model
 # and whose `joined(parts)` makes one batch of several.
 _READERS = {"images": "tl_lightning.data.images.image_reading", "texts": "tl_lightning.data.texts.text_reading"}
 _MANY = 64
+_FIRST = 3  # predictions that are shown in a line
 _ON_GPU = 8  # times as many samples at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """What a model says: an answer for each source, and the numbers (N, C) behind it, one for each of `outputs`.
 
@@ -48,6 +50,12 @@ class Predictions:
 
     def __iter__(self) -> Iterator[tuple[str, Any, np.ndarray]]:
         return iter(zip(self.sources, self.answers, self.probabilities, strict=True))
+
+    def __repr__(self) -> str:
+        """In a line: how many there are, and the first."""
+        first = "; ".join(f"{source}: {answer}" for source, answer, _ in islice(self, _FIRST))
+        more = " ..." if len(self) > _FIRST else ""
+        return f"<{len(self)} predictions: {first}{more}>"
 
     def _repr_html_(self) -> str:
         from tl_lightning.reports.html import predictions_table

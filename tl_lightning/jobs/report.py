@@ -64,7 +64,7 @@ def report_of_two(a: Judge, b: Judge, folders: tuple[RunFolder, RunFolder], out:
     """
     if a.data.task.outputs != b.data.task.outputs:
         raise UserError(f"the runs cannot stand side by side: their {a.data.task.noun} differ")
-    names = tuple(folder.path.resolve().name for folder in folders)
+    names = tuple(_named(folder.path.resolve()) for folder in folders)
     # gone through once: what follows asks for the same outputs
     judges = [replace(judge, known={"val": judge.outputs("val").values}) for judge in (a, b)]
     verdict = str(versus(judges[0], judges[1], "val"))
@@ -80,6 +80,11 @@ def report_of_two(a: Judge, b: Judge, folders: tuple[RunFolder, RunFolder], out:
     said = f"A is {names[0]}, B is {names[1]}; {found[0].samples} validation {found[0].noun}"
     folders[0].write_text(path, report_page("Two runs", said, sections))
     return path
+
+
+def _named(folder: Path) -> str:
+    """A run's name; of a sweep's job, which is a number, with that of the sweep."""
+    return f"{folder.parent.name}-{folder.name}" if folder.name.isdigit() else folder.name
 
 
 def _answers(judges: Sequence[Judge], found: Sequence[Evaluation]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from tl_lightning.strategies.plan import HEAD, Plan
 
 def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Columns and rows: what share of the base rate each stage had in each phase."""
-    solved = ("before",) if plan.solve else ()
+    solved = ("before training",) if plan.solve else ()
     phases = [f"from epoch {first}" for first, _ in zip(plan.starts, plan.phases, strict=False)]
     rows = []
     for name in (*plan.stages, HEAD):
