@@ -96,3 +96,18 @@ def run(shades, tmp_path_factory):
     from tests.probe import PROBE
 
     return tl.train(shades, run_dir=tmp_path_factory.mktemp("runs") / "run", **PROBE)
+
+
+@pytest.fixture(scope="module")
+def client(run):
+    """Talks to a server of that run, for requests of up to 1 MB and images of up to 1 megapixel."""
+    from starlette.testclient import TestClient
+
+    with TestClient(run.app(max_mb=1, max_megapixels=1)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def photo(shades):
+    """One of its images."""
+    return sorted((shades / "grey").glob("*.png"))[0]

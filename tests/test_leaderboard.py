@@ -156,11 +156,21 @@ def test_ties_and_the_cheapest_of_them(tmp_path):
 def test_scores_that_fall_are_best_when_low(tmp_path):
     for i, score in enumerate((2.0, 1.0, 3.0)):
         job(
-            tmp_path / str(i), {"optimizer.lr": i}, {"monitor": "val/rmse", "val/rmse": score, "seconds/total": 1.0 + i}
+            tmp_path / str(i),
+            {"optimizer.lr": i},
+            {"monitor": "val/rmse", "mode": "min", "val/rmse": score, "seconds/total": 1.0 + i},
         )
     board = leaderboard([tmp_path])
     assert [row.words["optimizer.lr"] for row in board.rows] == ["1", "0", "2"]
     assert write(board, tmp_path)[2].is_file()
+
+
+def test_runs_of_earlier_releases_are_asked_for_their_task(tmp_path):
+    for i, score in enumerate((2.0, 1.0)):
+        job(tmp_path / str(i), {"optimizer.lr": i}, {"monitor": "val/rmse", "val/rmse": score})
+        task = {"_target_": "tl_lightning.tasks.Regression", "outputs": ["y"]}
+        (tmp_path / str(i) / "model.json").write_text(json.dumps({"format": 1, "task": task}))
+    assert leaderboard([tmp_path]).best.words["optimizer.lr"] == "1"
 
 
 def test_what_is_none_of_ours(sweep, tmp_path):

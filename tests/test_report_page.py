@@ -7,8 +7,7 @@ import pytest
 
 import tl_lightning as tl
 from tests.conftest import write_image
-from tests.texts import write_texts
-from tests.zoo import WORDS
+from tests.texts import of_every_task
 from tl_lightning.cli.verbs import act
 
 SMALL = {"backbone": "mobilenet_v2", "backbone.weights": "formula", "backbone.image_size": 64, "data.batch_size": 4,
@@ -98,14 +97,7 @@ def test_a_solved_head_has_no_epochs(photos, tmp_path):
 @pytest.mark.parametrize("label", ["word", "score", "several"])
 def test_texts_of_every_task(model, tmp_path, label):
     pytest.importorskip("transformers")
-    words = [("good", "awful")[i % 2] for i in range(40)]
-    rows = [(f"{WORDS[i % 20]} {word} {WORDS[i // 20]}", word, 0.5 + i % 7, f"{word}|{WORDS[i % 3]}")
-            for i, word in enumerate(words)]  # fmt: skip
-    file = write_texts(tmp_path / "texts.csv", rows, ("text", "word", "score", "several"))
-    options = {"backbone": "text", "backbone.name": str(model), "backbone.length": 16, "strategy": "linear_probe",
-               "data.batch_size": 4, "trainer": "cpu", "data.text": "text", "data.label": label}  # fmt: skip
-    if label == "several":
-        options["data.separator"] = "bar"
+    file, options = of_every_task(tmp_path, model, label)
     run = tl.train(file, run_dir=tmp_path / "run", **options)
     page = page_of(run)
     assert page.open == []

@@ -31,11 +31,13 @@ def test_a_sweep_goes_on_where_it_was(photos, tmp_path):
     for name in ("metrics.json", "model.json", "model.safetensors", "overview.json"):  # killed after its last epoch
         (sweep / "1" / name).unlink()
     shutil.rmtree(sweep / "2" / "checkpoints")  # killed in its first epoch
+    (sweep / "2" / "notes.txt").write_text("the user's own")
     (sweep / "2" / "metrics.json").unlink()
     second = tl("-m", "sweep=sweep", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert "done      " in second.stdout and "resuming  " in second.stdout
     assert [numbers(sweep / str(i)) for i in range(3)] == before
+    assert (sweep / "2" / "notes.txt").read_text() == "the user's own"
     assert (sweep / "0" / "model.safetensors").stat().st_mtime_ns == written
     third = tl("-m", *words, "hydra.sweep.dir=sweep", cwd=tmp_path)  # the same words in the same folder
     assert third.returncode == 0 and third.stdout.count("done      ") == 3

@@ -27,3 +27,14 @@ def read_texts(file, task=infer, **options):
     """A file's texts under the options of its columns and of its division."""
     columns, division, written = grouped(options, Columns, SplitOptions, Format)
     return text_table.read(str(file), task, columns, division, written)
+
+
+def of_every_task(folder, model, label):
+    """A table whose columns `word`, `score` and `several` are a class, a value and several classes; words to train."""
+    words = [("good", "awful")[i % 2] for i in range(40)]
+    rows = [(f"{WORDS[i % 20]} {word} {WORDS[i // 20]}", word, 0.5 + i % 7, f"{word}|{WORDS[i % 3]}")
+            for i, word in enumerate(words)]  # fmt: skip
+    file = write_texts(folder / "texts.csv", rows, ("text", "word", "score", "several"))
+    options = {"backbone": "text", "backbone.name": str(model), "backbone.length": 16, "strategy": "linear_probe",
+               "data.batch_size": 4, "trainer": "cpu", "data.text": "text", "data.label": label}  # fmt: skip
+    return file, {**options, **({"data.separator": "bar"} if label == "several" else {})}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +23,6 @@ from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
 log = logging.getLogger(__name__)
 
 _SHARE = 0.1  # of a sweep's time that leaderboards may take before its end
-_KEPT = frozenset((".hydra", "train.log"))  # of a job that is begun again
 
 
 def gone_on_with(words: Sequence[str]) -> list[str]:
@@ -70,9 +68,7 @@ def already(folder: Path) -> float | None:
         log.info(f"done      {folder}")
         return float(metrics[metrics["monitor"]])
     if not any(checkpoint.is_file() for checkpoint in run.checkpoints):
-        for left in folder.iterdir():
-            if left.name not in _KEPT:
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        run.remove_begun()
     return None
 
 

@@ -134,6 +134,12 @@ class ImageInput:
         shape = (number, 3, self.eval_size, self.eval_size)
         return torch.randint(0, 256, shape, generator=drawn, dtype=torch.uint8)
 
+    def thumbnails(self, images: Tensor, side: int) -> Tensor | None:
+        """Images (N, 3, H, W) of 0..255 as small pictures (N, 3, side, side) in [0, 1]."""
+        from torch.nn.functional import interpolate
+
+        return interpolate(images.float() / 255, (side, side), mode="area")
+
     def raw(self, images: Tensor) -> tuple[Tensor, ...]:
         """What an exported network is given of images (N, 3, H, W) of 0..255: (N, H, W, 3), as other libraries do."""
         return (images.permute(0, 2, 3, 1).contiguous(),)

@@ -118,6 +118,10 @@ class TextInput:
         ids = torch.randint(0, len(self.tokenizer), shape, generator=drawn)
         return dict(zip(TOKENS, (ids, torch.zeros_like(ids), torch.ones_like(ids)), strict=True))
 
+    def thumbnails(self, tokens: Mapping[str, Tensor], side: int) -> Tensor | None:
+        """None: texts (N, T) by name are no pictures."""
+        return None
+
     def raw(self, tokens: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What an exported network is given of tokens (N, T) by name: each of them, in the order of TOKENS."""
         return tuple(tokens[name] for name in TOKENS)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from tl_lightning.jobs.evaluate import Evaluation
 from tl_lightning.jobs.judge import Judge
@@ -52,8 +51,7 @@ def _add_projector(loggers: Iterable[Logger], judge: Judge, places: Tensor, feat
     """Points with their labels, and where samples are images, these."""
     items = judge.data.samples.used("val")
     labels = [items[i].label for i in places.tolist()]
-    pictures = []
-    for inputs in judge.raw_inputs("val", places.tolist(), _AT_ONCE):
-        if isinstance(inputs, Tensor):
-            pictures.append(interpolate(inputs.float() / 255, (_SPRITE, _SPRITE), mode="area"))
+    batches = judge.raw_inputs("val", places.tolist(), _AT_ONCE)
+    made = (judge.data.input.thumbnails(inputs, _SPRITE) for inputs in batches)
+    pictures = [picture for picture in made if picture is not None]
     writers.add_embedding(loggers, "val/features", features, labels, torch.cat(pictures) if pictures else None)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tl_lightning import targets
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.evaluation.leaders import LEVEL, Summary, apart, front
+from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.sweep_folder import FOLDED, Job, jobs_of
+from tl_lightning.tasks.task import Task
 
-_FALLING = frozenset(("rmse", "mae", "loss", "calibration_error"))
 _COSTS = {"seconds/total": "seconds", "memory/host": "memory, MB", "params/trainable": "trainable"}
-SHOWN = ("accuracy", "macro_f1", "rmse", "mae", "r2", "loss", "calibration_error")  # of scores, in this order
+_SPLITS = ("val/", "test/")
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,9 @@ class Leaderboard:
     @property
     def scores(self) -> list[str]:
         """Names of the numbers that are shown: the monitor, other scores, costs."""
-        there = {name for row in self.rows for name in row.numbers}
-        names = [f"{split}/{score}" for split in ("val", "test") for score in SHOWN]
-        chosen = [self.monitor, *(n for n in names if n in there and n != self.monitor)]
+        there = sorted({name for row in self.rows for name in row.numbers})
+        names = [n for split in _SPLITS for n in there if n.startswith(split) and n.count("/") == 1]
+        chosen = [self.monitor, *(n for n in names if n != self.monitor)]
         return [*chosen, *(n for n in (*_COSTS, "images_per_second") if n in there)]
 
 
@@ -75,7 +77,7 @@ def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, 
     what = f"{monitor} of {', '.join(outputs[:5])}{' ...' if len(outputs) > 5 else ''}" if outputs else monitor
     remarks += [f"{job.path}: left out, it is not about {what}" for job in others]
     compared = [job for job in finished if job not in others and monitor in job.metrics]
-    rises = monitor.rpartition("/")[2] not in _FALLING
+    rises = _mode(compared[0]) == "max"
     rows = _ranked(_folded(compared), monitor, rises)
     if sort:
         rows = _sorted(rows, sort)
@@ -88,6 +90,17 @@ def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, 
 def _asked(job: Job) -> tuple[str, tuple[str, ...]]:
     """By what a run was compared, and the outputs that it tells apart: runs of others are asked another question."""
     return str(job.metrics.get("monitor", "val/accuracy")), tuple(map(str, job.metrics.get("classes", ())))
+
+
+def _mode(job: Job) -> str:
+    """In which direction the score improves: as the run says, or its task, in runs of earlier releases."""
+    if "mode" in job.metrics:
+        return str(job.metrics["mode"])
+    try:
+        task: Task = targets.build(RunFolder(job.path).facts()["task"])
+    except UserError:  # there is no model, or it is of a class of the user's own
+        return "max"
+    return task.mode(str(job.metrics["monitor"]))
 
 
 def _chosen(jobs: Sequence[Job], where: Mapping[str, str]) -> list[Job]:

@@ -31,6 +31,7 @@ def facts(setup: Setup) -> dict[str, Any]:
         "params/total": total,
         "params/trainable": trainable,
         "monitor": setup.module.task.monitor,
+        "mode": setup.module.task.mode(setup.module.task.monitor),
         "classes": list(setup.module.task.outputs),
         "samples/train": setup.data.samples.size("train"),
         "skipped_files": len(setup.data.samples.skipped),

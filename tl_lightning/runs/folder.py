@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -57,6 +58,14 @@ class RunFolder(RunFiles):
                 f"{self.path} already holds a run ({held[0].name}): name another folder, remove this one, or go on "
                 f"with it by resume={self.path}"
             )
+
+    def remove_begun(self) -> None:
+        """Remove what a training has begun to write here, and nothing else."""
+        for path in (self.config_file, self.splits_file, self.history_file, self.advice_file, self.advice_picture):
+            path.unlink(missing_ok=True)
+        for path in (self.best_checkpoint.parent, self.tensorboard, self.library):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
 
     def refuse_links_out(self) -> None:
         """Raise UserError if a link in the folder leads out of it, where nothing of a run may be written."""

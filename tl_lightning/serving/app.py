@@ -20,8 +20,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tl_lightning import __version__, machine
 from tl_lightning.printable import printable
-from tl_lightning.serving.answering import Answer, Answering, Asked
-from tl_lightning.serving.batching import Batches, Full
+from tl_lightning.serving.batching import DynamicBatcher, QueueFull
+from tl_lightning.serving.inference import Answer, InferenceModel, InferenceRequest
 from tl_lightning.serving.limits import BodyLimit, TokenGate
 from tl_lightning.serving.measures import Measured, Measures
 
@@ -54,26 +54,26 @@ class Texts(BaseModel):
 class Service:
     """What answers requests: samples are read in threads, as many as there are cores, and answered in batches."""
 
-    answering: Answering
+    inference: InferenceModel
 
     def __post_init__(self) -> None:
         self.measures = Measures(lambda: self.batches.waiting)
-        self.batches = Batches(self._answer, self.answering.predictor.at_once, ROOM)
-        self._reading = CapacityLimiter(machine.cores() if self.answering.input.in_threads else 1)
+        self.batches = DynamicBatcher(self._answer, self.inference.predictor.at_once, ROOM)
+        self._reading = CapacityLimiter(machine.cores() if self.inference.input.in_threads else 1)
 
-    def _answer(self, asked: Sequence[Asked]) -> list[Answer]:
+    def _answer(self, asked: Sequence[InferenceRequest]) -> list[Answer]:
         self.measures.batches.observe(len(asked))
-        return self.answering.answer(asked)
+        return self.inference.answer(asked)
 
     async def predict(self, name: str, content: Any, explain: bool) -> Answer:
         """The answer for a sample, or why it cannot be read. Raises HTTPException: 503."""
         name = printable(name, lines=True)
-        inputs = await to_thread.run_sync(self.answering.read, name, content, limiter=self._reading)
+        inputs = await to_thread.run_sync(self.inference.read, name, content, limiter=self._reading)
         if isinstance(inputs, Answer):
             return inputs
         try:
-            answer = await asyncio.wrap_future(self.batches.submit(Asked(inputs, explain)))
-        except Full as error:
+            answer = await asyncio.wrap_future(self.batches.submit(InferenceRequest(inputs, explain)))
+        except QueueFull as error:
             raise HTTPException(503, "too many samples are waiting", {"Retry-After": "1"}) from error
         return answer.model_copy(update={"source": name})
 
@@ -124,14 +124,14 @@ _ROUTES: dict[str, Callable[[APIRouter, Service], None]] = {"images": _add_image
 
 
 def application(
-    answering: Answering, *, token: str = "", max_mb: float = 10.0, hosts: Sequence[str] = ("*",)
+    inference: InferenceModel, *, token: str = "", max_mb: float = 10.0, hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
     """An ASGI application; `token`: what every request but those for the page and for health must bring.
 
     `max_mb` of a request. `hosts`: names that it may be called by; a page from elsewhere cannot reach a server on
     this machine under a name of its own.
     """
-    service = Service(answering)
+    service = Service(inference)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -142,10 +142,10 @@ def application(
     app: FastAPI = FastAPIOffline(title="tl_lightning", version=__version__, redoc_url=None, lifespan=lifespan)
 
     router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))])  # TokenGate asks; this tells of it
-    model = answering.model
-    _ROUTES[answering.input.noun](router, service)
+    model = inference.model
+    _ROUTES[inference.input.noun](router, service)
     _add_figures(router, service)
-    _add_about(router, {"noun": answering.input.noun, "outputs": list(model.task.outputs), "kind": model.task.noun,
+    _add_about(router, {"noun": inference.input.noun, "outputs": list(model.task.outputs), "kind": model.task.noun,
                         "max_mb": max_mb})  # fmt: skip
     app.include_router(router)
     _add_page(app)

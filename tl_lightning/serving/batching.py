@@ -13,7 +13,7 @@ Sample = TypeVar("Sample")
 Answer = TypeVar("Answer")
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """More samples are waiting than there is room for."""
 
 
@@ -23,7 +23,7 @@ class _Waiting(Generic[Sample, Answer]):
     answer: Future[Answer] = field(default_factory=Future)
 
 
-class Batches(Generic[Sample, Answer]):
+class DynamicBatcher(Generic[Sample, Answer]):
     """One thread that answers whatever has come while it was busy with the batch before, `most` samples at once.
 
     So nobody waits for a batch to fill, and batches grow with the load. Up to `room` samples wait.
@@ -42,15 +42,15 @@ class Batches(Generic[Sample, Answer]):
         self._thread.start()
 
     def submit(self, sample: Sample) -> Future[Answer]:
-        """The answer to come. Raises Full if there is no room, or none are taken."""
+        """The answer to come. Raises QueueFull if there is no room, or none are taken."""
         waiting: _Waiting[Sample, Answer] = _Waiting(sample)
         with self._door:
             if not self._open:
-                raise Full
+                raise QueueFull
             try:
                 self._queue.put_nowait(waiting)
             except queue.Full as error:
-                raise Full from error
+                raise QueueFull from error
         return waiting.answer
 
     @property

@@ -67,8 +67,8 @@ def served(model: Model, neighbours: Callable[[], Neighbours], options: ServeOpt
     """
     if importlib.util.find_spec("fastapi") is None:
         raise UserError("serving is not installed: pip install 'tl-lightning[serve]'")
-    from tl_lightning.serving.answering import Answering
     from tl_lightning.serving.app import application
+    from tl_lightning.serving.inference import InferenceModel
 
     found = None
     if options.unknown is not False:
@@ -78,9 +78,9 @@ def served(model: Model, neighbours: Callable[[], Neighbours], options: ServeOpt
             if options.unknown:
                 raise
             log.info(f"unknown   cannot be told: {error}")
-    answering = Answering(model, options.engine, found, options.max_megapixels)
-    log.info(f"engine    {answering.predictor.prefix.name}")
-    return application(answering, token=options.token, max_mb=options.max_mb, hosts=options.hosts)
+    inference = InferenceModel(model, options.engine, found, options.max_megapixels)
+    log.info(f"engine    {inference.predictor.prefix.name}")
+    return application(inference, token=options.token, max_mb=options.max_mb, hosts=options.hosts)
 
 
 def is_loopback(host: str) -> bool:

@@ -37,14 +37,14 @@ class Answer(BaseModel):
 
 
 @dataclass(frozen=True)
-class Asked:
+class InferenceRequest:
     """A sample that has been read, (1, ...), and whether its answer is to be explained."""
 
     inputs: Inputs
     explain: bool = False
 
 
-class Answering:
+class InferenceModel:
     """A model with all that it needs to answer samples from outside; `neighbours` tell what it does not know.
 
     `max_megapixels` that may be decoded of one image.
@@ -68,7 +68,7 @@ class Answering:
             return Answer(source=name, error=str(error))
         return Answer(source=name, error=batch.errors[0]) if batch.inputs is None else batch.inputs
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+    def answer(self, asked: Sequence[InferenceRequest]) -> list[Answer]:
         """What the model says of samples, each under an empty name."""
         inputs = self.reader.joined([one.inputs for one in asked])
         features, outputs = self.predictor(inputs)
