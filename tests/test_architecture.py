@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "tl_lightning"
 CONF = PACKAGE.parent / "conf"
 LAYERS = {
     **dict.fromkeys(("errors", "bar", "batch", "lazy", "checks", "targets", "options", "compat", "inputs", "paths",
-                     "normaliser", "store", "machine", "files", "printable", "torchvision_hook", "transferability",
-                     "examples"), 0),
+                     "normaliser", "search", "store", "machine", "files", "printable", "torchvision_hook",
+                     "transferability", "examples"), 0),
     "backbones": 1, "heads": 1, "evaluation": 1,
     "tasks": 2,
     "data": 3,

@@ -102,11 +102,15 @@ def test_sweeps_that_are_ready(photos, tmp_path):
         assert "data.root" not in told
 
 
-@pytest.mark.parametrize("name", options("sweep"))
-def test_every_ready_sweep_names_options_that_exist(name):
-    text = (conf_dir() / "sweep" / f"{name}.yaml").read_text()
-    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
-    for group, values in params.items():
-        known = options(group)
-        assert not known or set(str(values).split(",")) <= set(known)
-    assert f"python train.py -m sweep={name} " in text
+READY = [(group, name) for group in ("sweep", "hparams_search") for name in options(group) if name != "none"]
+
+
+@pytest.mark.parametrize(("group", "name"), READY)
+def test_every_ready_sweep_names_options_that_exist(group, name):
+    text = (conf_dir() / group / f"{name}.yaml").read_text()
+    given = yaml.safe_load(text)
+    for words in given.get("hydra", {}).get("sweeper", {}).get("params", {}).items():
+        known = options(words[0])
+        assert not known or set(str(words[1]).split(",")) <= set(known)
+    assert {"/hydra/sweeper"} <= {key.removeprefix("override ") for line in given["defaults"] for key in line}
+    assert f"python train.py -m {group}={name} " in text

@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 from torch import nn
 from torch.optim import Optimizer
 
@@ -156,6 +156,8 @@ def _prepare_network(module: TransferModule, trainer: Mapping[str, Any]) -> None
 def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
     """The learner's own, then those of the configuration."""
     own: list[Callback] = [Interrupt(), PhaseTable(), Curves(every=settings.trainer.get("log_every_n_steps", 10))]
+    if not settings.trainer.get("max_time"):  # for which the trainer has one of its own
+        own.append(Timer())
     if not shows_progress():
         own.append(Heartbeat())
     for name, spec in settings.callbacks.items():

@@ -40,6 +40,9 @@ class TransferModule(L.LightningModule):
     plan comes along, under whatever Trainer. Raises ValueError for a plan of other stages than the backbone's.
     """
 
+    plan: Plan
+    _members: Members | None
+
     def __init__(
         self,
         backbone: Backbone,
@@ -51,9 +54,8 @@ class TransferModule(L.LightningModule):
         regularizer: Regularizer | None = None,
     ) -> None:
         super().__init__()
-        if plan.stages != tuple(backbone.stage_names):
-            raise ValueError(f"the plan is for stages {plan.stages}, the backbone has {backbone.stage_names}")
-        self.backbone, self.head, self.plan = backbone, head, plan
+        self.backbone, self.head = backbone, head
+        self.follow(plan)
         self.task = task = task.with_smoothing(from_exact_head=plan.solve and bool(plan.phases))
         self.make_optimizer, self.schedule = optimizer, schedule or optim.constant(warmup=0.0)
         self.regularizer = regularizer
@@ -67,7 +69,6 @@ class TransferModule(L.LightningModule):
         self._optimizer: Optimizer | None = None
         self.latest_loss: Tensor | None = None  # of the last training batch, a scalar
         self._losses: tuple[Tensor, Tensor] | None = None  # of this epoch: their sum, and how many are finite
-        self._members: Members | None = None
         self.overviews: dict[str, Tensor] = {}  # by split, of its last report
 
     @property
@@ -79,6 +80,12 @@ class TransferModule(L.LightningModule):
                 heads[SOURCE_HEAD] = self.regularizer.learns
             self._members = Members(self.backbone, heads, self.plan)
         return self._members
+
+    def follow(self, plan: Plan) -> None:
+        """Obey another plan. Raises ValueError for one of other stages than the backbone's."""
+        if plan.stages != tuple(self.backbone.stage_names):
+            raise ValueError(f"the plan is for stages {plan.stages}, the backbone has {self.backbone.stage_names}")
+        self.plan, self._members = plan, None
 
     def configure_callbacks(self) -> list[Callback]:
         """What enforces the plan, and leaves out steps that would end it."""

@@ -19,13 +19,14 @@ from tl_lightning.errors import UserError, nearest
 # ROOM: names that the room exports. What is written into a run is among them, so moving a file breaks no saved run.
 PUBLIC: Mapping[str, tuple[str, ...]] = {
     "backbones": ("timm", "torchvision", "transformers"),
-    "callbacks": ("BestCheckpoint", "Forgetting", "LastCheckpoint", "PhasedEarlyStopping", "PowerAverage"),
+    "callbacks": ("BestCheckpoint", "Forgetting", "LastCheckpoint", "PhasedEarlyStopping", "PowerAverage", "Pruning",
+                  "StopAfter"),
     "data": ("ImageAugmentation", "image_folder", "text_table"),
     "heads": ("CosineHead", "linear", "mlp"),
     "optim": ("SAMAdamW", "constant", "cosine"),
     "pretraining": ("DrawnImages", "Pretraining"),
     "regularizers": ("BSS", "CoTuning", "Delta", "L2SP", "LwF", "none"),
-    "reports": ("ContinuedCSVLogger", "EpochLines", "RunProgress", "TensorBoard"),
+    "reports": ("ContinuedCSVLogger", "EpochLines", "MLFlow", "RunProgress", "TensorBoard", "Wandb"),
     "strategies": (
         "Auto", "EarlyFeatures", "FeatureExtraction", "FinetuneAll", "FinetuneTop", "GradualUnfreeze", "LinearProbe",
         "Lora", "LpFt",

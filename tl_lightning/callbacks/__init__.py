@@ -9,5 +9,6 @@ __getattr__ = lazy.exports(
         "Forgetting": "forgetting",
         **dict.fromkeys(("PhasedEarlyStopping", "Phases"), "phases"),
         "PowerAverage": "averaging",
+        **dict.fromkeys(("Pruning", "StopAfter"), "steering"),
     },
 )

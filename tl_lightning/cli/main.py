@@ -6,11 +6,13 @@ torch is imported by the job itself, so that --help and --cfg answer at once.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +24,9 @@ from omegaconf import DictConfig
 
 from tl_lightning import machine
 from tl_lightning.cli.one_line_errors import one_line_errors
-from tl_lightning.cli.sweep import already, gone_on_with, refuse_another
+from tl_lightning.cli.pricing import WORD as PLAN
+from tl_lightning.cli.pricing import plan
+from tl_lightning.cli.sweep import already, completed, gone_on_with, only_progress, refuse_another
 from tl_lightning.config.compose import check_choices, plain, register
 from tl_lightning.config.explain import CAUGHT, expected, explain
 from tl_lightning.config.words import arguments
@@ -40,25 +44,27 @@ Job = Callable[[dict[str, Any], list[str]], float | None]  # (values, words) to 
 def train(argv: Sequence[str]) -> None:
     """`tl train` and `python train.py`."""
 
-    def job(values: dict[str, Any], words: list[str]) -> float:
-        from tl_lightning.config.settings import settings_of
-        from tl_lightning.jobs.train import train as run
+    application("train", _train, argv)
 
-        metrics = run(settings_of(values), words)
-        return float(metrics[metrics["monitor"]])
 
-    application("train", job, argv)
+def _train(values: dict[str, Any], words: list[str]) -> float:
+    from tl_lightning.config.settings import settings_of
+    from tl_lightning.jobs.train import train as run
+
+    metrics = run(settings_of(values), words)
+    return float(metrics[metrics["monitor"]])
 
 
 def pretrain(argv: Sequence[str]) -> None:
     """`tl pretrain` and `python scripts/pretrain.py`."""
 
-    def job(values: dict[str, Any], words: list[str]) -> None:
-        from tl_lightning.jobs.pretrain import pretrain as run
+    application("pretrain", _pretrain, argv)
 
-        run(values, words)
 
-    application("pretrain", job, argv)
+def _pretrain(values: dict[str, Any], words: list[str]) -> None:
+    from tl_lightning.jobs.pretrain import pretrain as run
+
+    run(values, words)
 
 
 def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
@@ -70,19 +76,45 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
     logging.raiseExceptions = False  # a log file on a full disk: what matters ends the run with a line of its own
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
 
-    def run(cfg: DictConfig) -> float | None:
-        return _in_job(cfg, job)
-
     with one_line_errors(debug="debug=true" in argv), _stoppable():
         register()
         words = arguments(gone_on_with(argv))
         check_choices(words)
         check_folders(words)
+        if PLAN in words:
+            return plan([word for word in words if word != PLAN])
+        words = completed(words)
         before, sys.argv[1:] = sys.argv[1:], words  # where Hydra reads them
         try:
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(run)()
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(Task(job))()
         finally:
             sys.argv[1:] = before
+
+
+@dataclass(frozen=True)
+class Task:
+    """What Hydra runs for every job; a launcher may give it to so many processes, which share this machine."""
+
+    job: Job
+    processes: int = 1
+    beside: bool = False  # other jobs write on the same terminal
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """One job; what a sweeper optimises."""
+        if self.beside:
+            only_progress()
+        return _in_job(cfg, self.job)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (self.job, self.processes, os.getpid())
+
+
+def _received(job: Job, processes: int, launcher: int) -> Task:
+    """A task in a launcher's process, before it composes a job and imports torch."""
+    machine.take_share(processes, launcher)
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
+    return Task(job, beside=True)
 
 
 @contextmanager
@@ -113,9 +145,10 @@ def _in_job(cfg: DictConfig, job: Job) -> float | None:
 def _in_sweep(cfg: DictConfig, job: Job, folder: Path) -> float | None:
     """One job of a sweep: done already, gone on with, or begun; whatever it fails by is noted in its folder."""
     told = HydraConfig.get()
-    if (done := already(folder)) is not None:
-        return done
     values, words = plain(cfg), list(told.overrides.task)
+    until = (values.get("callbacks") or {}).get("until") or {"epochs": math.inf}  # all of them
+    if (done := already(folder, until["epochs"])) is not None:
+        return done
     if any(checkpoint.is_file() for checkpoint in RunFolder(folder).checkpoints):
         values, words = {**values, "resume": str(folder)}, []
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tl_lightning import machine
+from tl_lightning.config.compose import new_folder
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.options import options
 from tl_lightning.runs.folder import RunFolder
@@ -22,6 +27,7 @@ from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
 
 log = logging.getLogger(__name__)
 
+SWEEP = "TL_SWEEP"
 _SHARE = 0.1  # of a sweep's time that leaderboards may take before its end
 
 
@@ -45,6 +51,35 @@ def gone_on_with(words: Sequence[str]) -> list[str]:
     return ["-m", *begun, f"hydra.sweep.dir='{folder.path}'", *(w for w in words if w == "debug=true")]
 
 
+def completed(words: Sequence[str]) -> list[str]:
+    """The words of a sweep with the name of its folder, made now, and the number of jobs that joblib runs at once.
+
+    Every process of the sweep is to use the one folder. joblib's own number is that of all cores. Raises UserError for
+    a SLURM that is not there.
+    """
+    if not any(word in ("-m", "--multirun") for word in words):
+        return list(words)
+    if "hydra/launcher=submitit_slurm" in words and not shutil.which("sbatch"):
+        raise UserError("hydra/launcher=submitit_slurm: there is no SLURM here (sbatch is not found): start it on the "
+                        "cluster's login node, or take submitit_local or joblib")  # fmt: skip
+    said, more = {word.partition("=")[0] for word in words}, []
+    folder = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("hydra.sweep.dir=")), "")
+    if not folder:
+        folder = new_folder(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
+        more.append(f"hydra.sweep.dir='{folder}'")
+    os.environ[SWEEP] = folder  # for loggers that show the jobs of a sweep together
+    if "hydra/launcher=joblib" in words and "hydra.launcher.n_jobs" not in said:
+        more.append(f"hydra.launcher.n_jobs={len(machine.gpus()) or max(2, machine.cores() // 2)}")
+    return [*words, *more]
+
+
+def only_progress() -> None:
+    """On the terminal, which other jobs share, only warnings and how far the sweep has come; log files hold all."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name == __name__)
+
+
 def refuse_another(folder: Path, words: Sequence[str]) -> None:
     """Raise UserError if a sweep's folder holds the runs of another one."""
     sweep = SweepFolder(folder)
@@ -59,12 +94,16 @@ def _plain(words: Sequence[str]) -> list[str]:
     return [w for w in words if w not in ("-m", "--multirun", "debug=true") and not w.startswith("hydra.sweep.dir=")]
 
 
-def already(folder: Path) -> float | None:
-    """The score of a job that is done; what is left of one that cannot be gone on with is removed."""
+def already(folder: Path, until: float) -> float | None:
+    """The score of a job that is done; what is left of one that cannot be gone on with is removed.
+
+    `until`: one that a sweep has stopped before so many epochs is not done.
+    """
     run = RunFolder(folder)
     (folder / REFUSED).unlink(missing_ok=True)
-    if run.metrics_file.is_file():
-        metrics = run.metrics()
+    metrics = run.metrics() if run.metrics_file.is_file() else {}
+    stopped = str(metrics.get("ended", "")).startswith("request")
+    if metrics and not (stopped and metrics["epochs"] < until):
         log.info(f"done      {folder}")
         return float(metrics[metrics["monitor"]])
     if not any(checkpoint.is_file() for checkpoint in run.checkpoints):
@@ -83,6 +122,10 @@ class Summary(Callback):
         self._lock: FileLock | None = None
         self._due = 0.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process with a job: not the lock, which is held by this one."""
+        return {**vars(self), "_lock": None}
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write down the words, by which the sweep can be gone on with."""
         sweep = SweepFolder(Path(config.hydra.sweep.dir))
@@ -95,8 +138,17 @@ class Summary(Callback):
         sweep.begin(_plain(sys.argv[1:]))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Write the leaderboard of what is done, now and then."""
-        if config.hydra.mode == RunMode.MULTIRUN and time.monotonic() >= self._due:
+        """Say how far the sweep has come; write the leaderboard of what is done, now and then."""
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        if progress := SweepFolder(Path(config.hydra.sweep.dir)).progress():
+            score = (
+                ""
+                if job_return.return_value is None
+                else f"; job {config.hydra.sweep.subdir}: {job_return.return_value:.4f}"
+            )
+            log.info(f"sweep     {progress}{score}")
+        if time.monotonic() >= self._due:
             began = time.monotonic()
             _write(Path(config.hydra.sweep.dir), show=False)
             self._due = time.monotonic() + (time.monotonic() - began) / _SHARE

@@ -14,6 +14,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning import targets
@@ -54,10 +56,27 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def composed(words: Sequence[str], run_dir: str = ".", config_name: str = "train") -> dict[str, Any]:
     """The plain values of a command line's words. Raises what Hydra raises; leaves nothing of it behind."""
+    return plain(_composed([*words, f"run_dir={_quoted(run_dir)}"], config_name))
+
+
+def sweeper_params(words: Sequence[str], config_name: str = "train") -> dict[str, Any]:
+    """What a ready sweep sweeps over, where one is among the words, of which those with several values are left out."""
+    single = [
+        o.input_line or "" for o in OverridesParser.create().parse_overrides(list(words)) if not o.is_sweep_override()
+    ]
+    return dict(_composed(single, config_name, return_hydra_config=True).hydra.sweeper.get("params") or {})
+
+
+def _composed(words: Sequence[str], config_name: str, **options: bool) -> DictConfig:
     register()
-    with _composing, initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(config_name, [*words, f"run_dir={_quoted(run_dir)}"])
-    return plain(cfg)
+    with _composing:
+        within = GlobalHydra.instance()
+        before, within.hydra = within.hydra, None  # there is one where a sweep asks
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                return compose(config_name, list(words), **options)
+        finally:
+            within.hydra = before
 
 
 def option(group: str, name: str) -> dict[str, Any]:
@@ -104,12 +123,12 @@ def _digits() -> str:
 
 @functools.cache
 def _run_folder(resume: str | None, stem: str) -> str:
-    """`${run_folder:${resume},STEM}`: the run that is resumed, or a folder that nobody else has, made now.
+    """`${run_folder:${resume},STEM}`: the run that is resumed, or a new one's."""
+    return new_folder(stem) if resume is None else resume
 
-    Two runs may begin in one second: the second's name has a number.
-    """
-    if resume is not None:
-        return resume
+
+def new_folder(stem: str) -> str:
+    """A folder that nobody else has, made now: two may be asked for in one second, the second's name has a number."""
     for number in count(1):
         folder = Path(stem if number == 1 else f"{stem}-{number}")
         try:

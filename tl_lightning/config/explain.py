@@ -34,6 +34,8 @@ _MEANT = {
     "device": "trainer=gpu or trainer=cpu", "out": "hydra.run.dir=FOLDER", "output": "hydra.run.dir=FOLDER",
     "data_dir": "data.root=FOLDER", "root": "data.root=FOLDER", "dataset": "data.root=FOLDER",
 }  # fmt: skip
+_SWEEP = "pip install 'tl-lightning[sweep]'"
+_LAUNCHERS = {"joblib": _SWEEP, "submitit_local": _SWEEP, "submitit_slurm": _SWEEP}
 _HINTS = {
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
     "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
@@ -42,7 +44,7 @@ _HINTS = {
 
 def expected(error: BaseException) -> bool:
     """Whether one line says it all: any other error of the system may be a fault of ours."""
-    return not isinstance(error, OSError) or error.errno in _DISK
+    return isinstance(error, HydraException) or not isinstance(error, OSError) or error.errno in _DISK
 
 
 def explain(error: BaseException) -> str:
@@ -55,7 +57,10 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.filename or 'a file'} cannot be read or written: {error.strerror}"
     if isinstance(error, MissingConfigException) and error.options:
-        return f"{str(error).splitlines()[0]} {nearest(str(error.missing_cfg_file), error.options)}"
+        missing = str(error.missing_cfg_file)
+        if (asked := missing.removeprefix("hydra/launcher/")) in _LAUNCHERS:
+            return f"hydra/launcher={asked} is not installed: {_LAUNCHERS[asked]}"
+        return f"there is no {missing}: {nearest(missing.rpartition('/')[2], error.options)}"
     first = str(error).strip().splitlines()[0].rstrip(".")
     if match := re.match(r"Could not override '(.+)'", first):
         return f"there is no option '{match[1]}'{_near_key(match[1])}; python train.py --cfg job lists them all"

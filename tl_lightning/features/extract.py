@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl_lightning.bar import Bar
-from tl_lightning.batch import Inputs, first_tensor, map_tensors
+from tl_lightning.batch import Inputs, map_tensors
 from tl_lightning.errors import UserError
 from tl_lightning.features import digests
 from tl_lightning.features.engine import CHECKED_ROWS, Prefix, disagreement
@@ -46,11 +46,7 @@ class Extractor:
 
     def rows(self, wanted: Sequence[tuple[str, View]]) -> list[np.ndarray]:
         """The array (N, ...) of every (split, view). Raises NoRoom if an entry cannot be kept."""
-        parts = [RowSet(s, v, self.data.dataset(s, v.transform)) for s, v in wanted]
-        for part in parts:  # sizes may differ between training and evaluation, and lengths between splits
-            like = (part.view.transform.name, part.dataset.length)
-            twin = next((p for p in parts if p.shape and (p.view.transform.name, p.dataset.length) == like), None)
-            part.shape = twin.shape if twin else self._look(part)
+        parts = self.parts(wanted)
         try:
             self._fill(parts)
         except OverflowError as why:
@@ -61,11 +57,37 @@ class Extractor:
         self.kept = sum(a.nbytes for a in arrays)
         return arrays
 
+    def parts(self, wanted: Sequence[tuple[str, View]]) -> list[RowSet]:
+        """The rows of every (split, view), of which only the shape is known yet."""
+        parts = [RowSet(s, v, self.data.dataset(s, v.transform)) for s, v in wanted]
+        for part in parts:  # sizes may differ between training and evaluation, and lengths between splits
+            like = (part.view.transform.name, part.dataset.length)
+            twin = next((p for p in parts if p.shape and (p.view.transform.name, p.dataset.length) == like), None)
+            part.shape = twin.shape if twin else self._look(part)
+        return parts
+
+    def missing(self, parts: Sequence[RowSet]) -> list[RowSet]:
+        """Those that no earlier run has left in the cache, each with its key there."""
+        if self.store is None:
+            return list(parts)
+        self._name(parts, self.store)
+        return [part for part in parts if self.store.get(part.key) is None]
+
+    def size(self, parts: Sequence[RowSet]) -> int:
+        """Bytes of their rows."""
+        return sum(len(p.dataset) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
+
+    def stream(self, parts: Sequence[RowSet]) -> Iterator[tuple[Sequence[RowSet], np.ndarray, np.ndarray]]:
+        """Those of one split, the places (N,) of some samples, and their rows (views x N, ...), until all were there."""
+        jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
+        for job, index, samples in self._batches(jobs):
+            yield jobs[job], index, self._converted(self._normalised(samples), jobs[job][0].shape)
+
     def _fill(self, parts: Sequence[RowSet]) -> None:
         if self.store is not None:
             self._from_store(parts, self.store)
             return
-        size = sum(len(p.dataset) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
+        size = self.size(parts)
         if size > RAM_SHARE * free_memory():
             raise NoRoom(f"{human(size)} are more than a quarter of the {human(free_memory())} of memory that are free")
         for part in parts:
@@ -102,8 +124,7 @@ class Extractor:
             missing = [p for p in parts if p.rows is None]
             if not missing:
                 return
-            sizes = [len(p.dataset) * int(np.prod(p.shape)) * np.dtype(self.dtype).itemsize for p in missing]
-            store.make_room(sum(sizes))
+            store.make_room(self.size(missing))
             folders: list[Path] = []
             with ExitStack() as drafts:
                 for part in missing:
@@ -157,14 +178,12 @@ class Extractor:
         return normalised
 
     def _compute(self, parts: Sequence[RowSet]) -> None:
-        jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
         total, began = sum(len(p.dataset) for p in parts), time.perf_counter()
         with Bar(total, self.data.samples.noun, "features", self.show) as shown:
-            for job, index, samples in self._batches(jobs):
-                rows = self._converted(self._normalised(samples), jobs[job][0].shape)
-                for part, mine in zip(jobs[job], np.split(rows, len(jobs[job])), strict=True):
+            for views, index, rows in self.stream(parts):
+                for part, mine in zip(views, np.split(rows, len(views)), strict=True):
                     part.put(index, mine)
-                shown.advance(len(first_tensor(samples)))
+                shown.advance(len(rows))
         for part in parts:
             if part.out is not None:
                 part.out.close()  # a disk that is full says so now, and not when the entry is there

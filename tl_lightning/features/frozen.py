@@ -16,6 +16,7 @@ from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError
 from tl_lightning.features.engine import CHOICES, Prefix
+from tl_lightning.features.estimate import PassEstimate, estimate_pass
 from tl_lightning.features.extract import Extractor
 from tl_lightning.features.feature_source import FeatureSource
 from tl_lightning.features.rows import FeatureDataModule
@@ -65,9 +66,7 @@ class Frozen:
         """What to train and evaluate on, and the stage at which its batches enter."""
         boundary, choice, options = self.plan.boundary, self.choice, self.options
         if choice.views:
-            whole = View(self.data.eval_transform)
-            parts = [("train", view) for view in choice.views]
-            parts += [(split, whole) for split in ("val", "test") if self.data.samples.size(split)]
+            parts = self._kept()
             try:
                 rows = kept_rows(self.backbone, boundary, parts, self.data, options, device, choice.reason)
             except NoRoom as why:
@@ -94,12 +93,37 @@ class Frozen:
         """
         if self._features is not None:
             return self._features
-        wanted, reason = [("train", View(self.data.eval_transform))], "to solve the head"
         boundary = len(self.plan.stages)
         try:
-            return kept_rows(backbone, boundary, wanted, self.data, self.options, device, reason)[0]
+            return kept_rows(backbone, boundary, self._read(), self.data, self.options, device, "to solve the head")[0]
         except NoRoom as why:
             raise UserError(f"to solve the head its features must be kept: {why}") from why
+
+    def estimates(self, device: torch.device, limit: float) -> list[PassEstimate]:
+        """What the passes of this run will take, the one that `loaders` makes last; each is tried for `limit` seconds."""
+        passes = []
+        if self.plan.solve and self.plan.phases:
+            passes.append((len(self.plan.stages), self._read()))
+        if self.choice.views:
+            passes.append((self.plan.boundary, self._kept()))
+        store = None if self.options.cache == "off" else Store("features")
+        found = []
+        for boundary, wanted in passes:
+            images = sum(self.data.samples.size(split) for split, _ in wanted)
+            prefix = Prefix(self.backbone, boundary, self.options.engine, device, images, self.options.half)
+            extractor = Extractor(prefix, self.data, store, self.options.dtype, show=False)
+            found.append(estimate_pass(extractor, wanted, limit))
+        return found
+
+    def _kept(self) -> list[tuple[str, View]]:
+        """What the cache holds of every split."""
+        whole = View(self.data.eval_transform)
+        parts = [("train", view) for view in self.choice.views]
+        return parts + [(split, whole) for split in ("val", "test") if self.data.samples.size(split)]
+
+    def _read(self) -> list[tuple[str, View]]:
+        """What a head is solved on."""
+        return [("train", View(self.data.eval_transform))]
 
 
 def kept_rows(

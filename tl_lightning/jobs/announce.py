@@ -15,6 +15,7 @@ import torch
 from tl_lightning.backbones.licences import forbids_commerce
 from tl_lightning.build import Setup
 from tl_lightning.callbacks.phases import PhasedEarlyStopping
+from tl_lightning.callbacks.steering import Pruning, StopAfter
 from tl_lightning.config.settings import Settings
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.reports import writers
@@ -78,8 +79,8 @@ def show_advice(folder: RunFolder, setup: Setup) -> None:
 
 def why_ended(trainer: L.Trainer) -> str:
     """Why a run ended before its last epoch, for people; empty if it did not."""
-    for callback in trainer.early_stopping_callbacks:
-        if isinstance(callback, PhasedEarlyStopping) and callback.ended:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # not declared
+        if isinstance(callback, (PhasedEarlyStopping, Pruning, StopAfter)) and callback.ended:
             return callback.ended
     return ""
 
@@ -103,8 +104,8 @@ def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_al
     log.info(str(folder.path))
 
 
-def log_hparams(settings: Settings, setup: Setup, metrics: Mapping[str, Any], words: Sequence[str]) -> None:
-    """The choices of this run beside its scores, a column for each word that it was told.
+def close_loggers(settings: Settings, setup: Setup, metrics: Mapping[str, Any], folder: RunFolder) -> None:
+    """The choices of this run beside its scores, a column for each word that it was told, its model and its report.
 
     TensorBoard's HPARAMS page shows the first five, by name, and the others when they are asked for.
     """
@@ -115,11 +116,12 @@ def log_hparams(settings: Settings, setup: Setup, metrics: Mapping[str, Any], wo
         "seed": settings.seed,
         "strategy": str(setup.strategy),
     }
-    told = dict(word.lstrip("+").partition("=")[::2] for word in words if "=" in word)
+    told = dict(word.lstrip("+").partition("=")[::2] for word in folder.words() if "=" in word)
     chosen = {**{name: value for name, value in told.items() if name not in _PLACES}, **chosen}
     keys = [f"{split}/{score}" for split in ("val", "test") for score in setup.module.task.shown]
     scores = {f"score/{key.replace('/', '_')}": metrics[key] for key in keys if key in metrics}
-    writers.add_hparams(setup.trainer.loggers, chosen, scores)
+    files = (folder.weights_file, folder.model_file, folder.report)
+    writers.close(setup.trainer.loggers, chosen, scores, files)
 
 
 def named(backbone: Any) -> str:

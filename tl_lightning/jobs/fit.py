@@ -73,6 +73,7 @@ def quiet() -> None:
         "`IterableDataset` has `__len__` defined",  # each worker knows its share
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
         "is smaller than the logging interval",  # epochs are logged whatever their length
+        "The `srun` command is available",  # on the login node of a cluster
         "Glyph .* missing",  # class names in scripts that matplotlib's font has not
     ):
         warnings.filterwarnings("ignore", message=f".*{noise}.*")

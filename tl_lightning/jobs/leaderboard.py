@@ -12,7 +12,7 @@ from tl_lightning import targets
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.evaluation.leaders import LEVEL, Summary, apart, front
 from tl_lightning.runs.folder import RunFolder
-from tl_lightning.runs.sweep_folder import FOLDED, Job, jobs_of
+from tl_lightning.runs.sweep_folder import FOLDED, Job, SweepFolder, jobs_of
 from tl_lightning.tasks.task import Task
 
 _COSTS = {"seconds/total": "seconds", "memory/host": "memory, MB", "params/trainable": "trainable"}
@@ -36,7 +36,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows, the best first; `words` that differ; `monitor`, by which they are compared; `failed` jobs; remarks."""
+    """Rows, the best first; `words` that differ; `monitor`, by which they are compared; `failed` jobs; remarks.
+
+    `searches`: folders of sweeps that searched.
+    """
 
     rows: tuple[Row, ...]
     words: tuple[str, ...]
@@ -44,6 +47,7 @@ class Leaderboard:
     rises: bool
     failed: tuple[Job, ...]
     remarks: tuple[str, ...]
+    searches: tuple[Path, ...] = ()
 
     @property
     def best(self) -> Row:
@@ -84,7 +88,8 @@ def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, 
     said = {key: {row.words.get(key, "") for row in rows} for row in rows for key in row.words}
     swept = tuple(key for key, values in said.items() if len(values) > 1)
     failed = tuple(job for job in jobs if not job.metrics)
-    return Leaderboard(tuple(rows), swept or tuple(rows[0].words), monitor, rises, failed, tuple(remarks))
+    searches = tuple(place for place in places if SweepFolder(place).journal.is_file())
+    return Leaderboard(tuple(rows), swept or tuple(rows[0].words), monitor, rises, failed, tuple(remarks), searches)
 
 
 def _asked(job: Job) -> tuple[str, tuple[str, ...]]:

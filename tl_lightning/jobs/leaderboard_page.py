@@ -13,6 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from tl_lightning.jobs.leaderboard import Leaderboard, Row
+from tl_lightning.jobs.search_section import STOPPED, search_sections
 from tl_lightning.printable import guarded, printable
 from tl_lightning.reports import charts, html, sweep_charts
 from tl_lightning.reports.markdown import markdown
@@ -22,6 +23,10 @@ from tl_lightning.runs.folder import RunFolder
 _COST = "seconds/total"
 _HEADS = {"seconds/total": "seconds", "memory/host": "MB", "params/trainable": "trainable",
           "images_per_second": "images/s"}  # fmt: skip
+_MARKS = (
+    "<p>as good: the seeds cannot tell it from the best; ?: too few to say; *: nothing is as good for less; stopped: by "
+    "the sweep, before its last epoch</p>"
+)
 _MOST = 2000  # rows of the page
 
 
@@ -74,7 +79,8 @@ def page(board: Leaderboard, folder: Path) -> str:
     interval = "" if score.low is None or score.high is None else f"95 %: {score.low:.4f} to {score.high:.4f}"
     big = [(f"{score.mean:.4f}", f"{board.monitor}, {_named(board, best)}", interval)]
     said = "".join(f"<p>{escape(line)}</p>" for line in lines(board)[1:])
-    sections = [Section("The best", headline(big) + said), Section("All", _table(board)), *_pictures(board)]
+    sections = [Section("The best", headline(big) + said), Section("All", _table(board)), *_pictures(board),
+                *search_sections(board)]  # fmt: skip
     sections.append(Section("Runs", _links(board, folder)))
     if board.failed:
         rows = [(str(job.path), job.error, job.command) for job in board.failed]
@@ -121,8 +127,7 @@ def _table(board: Leaderboard) -> str:
     names = _shown(board)
     rows = [(_mark(board, row), *(row.words.get(word, "") for word in board.words), len(row.jobs),
              *(_cell(row, name) for name in names)) for row in board.rows[:_MOST]]  # fmt: skip
-    marks = "<p>as good: the seeds cannot tell it from the best; ?: too few to say; *: nothing is as good for less</p>"
-    return scrolled(html.table(("mark", *board.words, "n", *map(_head, names)), rows), "configurations") + marks
+    return scrolled(html.table(("mark", *board.words, "n", *map(_head, names)), rows), "configurations") + _MARKS
 
 
 def _links(board: Leaderboard, folder: Path) -> str:
@@ -188,7 +193,8 @@ def _cell(row: Row, name: str) -> str:
 def _mark(board: Leaderboard, row: Row) -> str:
     tie = {True: "as good", False: "", None: "?"}[row.tie]
     place = "best" if row is board.best else tie
-    return f"{place} *" if row.leads else place
+    stopped = all(str(job.metrics.get("ended", "")).startswith(STOPPED) for job in row.jobs)
+    return " ".join(mark for mark in (place, "*" if row.leads else "", "stopped" if stopped else "") if mark)
 
 
 def _failed(board: Leaderboard, row: Row) -> str:

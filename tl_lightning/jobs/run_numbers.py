@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import Timer
 
 from tl_lightning import machine
 from tl_lightning.build import Setup
@@ -22,6 +24,15 @@ def memory(setup: Setup) -> dict[str, float]:
     host, device = machine.peak_memory(), setup.trainer.strategy.root_device
     found = {} if host is None else {"memory/host": host}
     return found | ({"memory/gpu": float(torch.cuda.max_memory_allocated(device))} if device.type == "cuda" else {})
+
+
+def seconds_before(trainer: L.Trainer) -> float:
+    """What training took before this process resumed it."""
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]  # not declared
+        if isinstance(timer, Timer):
+            start, end = timer.start_time("train"), timer.end_time("train")
+            return timer.time_elapsed("train") - ((end or 0.0) - (start or 0.0))
+    return 0.0
 
 
 def facts(setup: Setup) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from tl_lightning.jobs import announce, run_numbers, trials
 from tl_lightning.jobs.end_report import EMBEDDED, end_report
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import first_rank, following
+from tl_lightning.reports import writers
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.resume import check, resumed
@@ -72,6 +73,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
         _write_start(folder, settings, setup)
         announce.show_advice(folder, setup)
         announce.introduce(settings, setup)
+        writers.begin(setup.trainer.loggers, _without_objects(settings.plain))
     with following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
         loaders = _prepare(setup, checkpoint)
         learns = bool(setup.module.plan.phases)
@@ -79,10 +81,11 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
             _keep_start(setup, loaders)
         seconds = fit(setup.trainer, setup.module, loaders, folder, checkpoint) if learns else 0.0
         collect = Collect(every=math.ceil(setup.data.samples.size("val") / EMBEDDED))
+        before = run_numbers.seconds_before(setup.trainer)
         metrics: dict[str, Any] = {
             **_scores(setup, loaders, folder, collect),
-            "seconds/fit": seconds,
-            "seconds/total": time.perf_counter() - started,
+            "seconds/fit": before + seconds,
+            "seconds/total": before + time.perf_counter() - started,
             **run_numbers.facts(setup),
             **run_numbers.memory(setup),
         }
@@ -94,7 +97,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
         folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
         if settings.report:
             end_report(folder, settings, setup, collect, settings.allow)
-        announce.log_hparams(settings, setup, metrics, folder.words())
+        announce.close_loggers(settings, setup, metrics, folder)
         announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
     return metrics
 

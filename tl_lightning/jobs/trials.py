@@ -51,15 +51,15 @@ def attempt(
             data={**settings.data, "splits": str(file), "batch_size": size},
             trainer={**settings.trainer, "max_time": {"seconds": seconds}},
         )
-        with _silence():
+        with silence():
             accuracy = float(train(trial)[data.task.monitor])
     log.info(f"trial     {accuracy:.4f} after at most {seconds:g} s: {strategy}")
     return accuracy
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """While inside, this package says nothing below a warning: a trial is no run of its own."""
+def silence() -> Iterator[None]:
+    """While inside, this package says nothing below a warning: what goes on is no run of its own."""
     logger = logging.getLogger("tl_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)

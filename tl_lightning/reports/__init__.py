@@ -8,6 +8,6 @@ __getattr__ = lazy.exports(
         "ContinuedCSVLogger": "csv_logger",
         "EpochLines": "epoch_lines",
         "RunProgress": "progress",
-        "TensorBoard": "writers",
+        **dict.fromkeys(("MLFlow", "TensorBoard", "Wandb"), "trackers"),
     },
 )

@@ -17,7 +17,7 @@ from tl_lightning.reports.markdown import markdown
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = ("stage", "parameters", "trainable", "rate", "norm")
+COLUMNS = ("stage", "parameters", "trainable", "rate", "norm")
 
 
 class PhaseTable(Callback):
@@ -41,7 +41,7 @@ class PhaseTable(Callback):
         if trainer.is_global_zero:
             for line in _as_text(title, rows).splitlines():
                 log.info(line)
-        writers.add_text(trainer.loggers, "phase", f"**{title}**\n\n{markdown(_COLUMNS, rows)}", first)
+        writers.add_text(trainer.loggers, "phase", f"**{title}**\n\n{markdown(COLUMNS, rows)}", first)
 
 
 def table(module: Learner, index: int, base: float) -> list[tuple[str, str, str, str, str]]:
@@ -57,7 +57,7 @@ def table(module: Learner, index: int, base: float) -> list[tuple[str, str, str,
 
 
 def _as_text(title: str, rows: list[tuple[str, str, str, str, str]]) -> str:
-    grid = Table(*_COLUMNS, title=title, title_justify="left")
+    grid = Table(*COLUMNS, title=title, title_justify="left")
     for column in grid.columns[1:4]:
         column.justify = "right"
     for row in rows:

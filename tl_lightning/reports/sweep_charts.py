@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tl_lightning.reports.charts import LOOK
 
 _NAMED = 30  # points with a name
+_LEVELS = 8  # values of a word that are all named
 
 
 def cost_figure(
@@ -64,11 +66,11 @@ def parallel_figure(choices: Mapping[str, Sequence[str]], scores: Sequence[float
         axes = figure.add_subplot()
         heights = []
         for place, (name, values) in enumerate(choices.items()):
-            levels = sorted(set(values), key=_number)
-            at = {value: i / max(len(levels) - 1, 1) for i, value in enumerate(levels)}
+            at = _heights(values)
             heights.append([at[value] for value in values])
-            for value, height in at.items():
-                axes.text(place, height, f" {value}", fontsize=7, va="center", parse_math=False)
+            named = at if len(at) <= _LEVELS else [min(at, key=lambda v: at[v]), max(at, key=lambda v: at[v])]
+            for value in named:
+                axes.text(place, at[value], f" {value}", fontsize=7, va="center", parse_math=False)
             axes.text(place, 1.08, name, fontsize=8, ha="center", parse_math=False)
         low, high = min(scores), max(scores)
         scaled = [(score - low) / ((high - low) or 1.0) for score in scores]
@@ -84,6 +86,50 @@ def parallel_figure(choices: Mapping[str, Sequence[str]], scores: Sequence[float
         axes.set_ylim(-0.06, 1.16)
         axes.set_axis_off()
     return figure
+
+
+def history_figure(scores: Sequence[float | None], stopped: Sequence[bool], rises: bool, label: str) -> Figure:
+    """A point for each trial in order, empty where it was stopped, and the best so far; None: it has failed."""
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(7.6, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        told = [(i, score) for i, score in enumerate(scores) if score is not None]
+        ended = [(i, score) for i, score in told if not stopped[i]]
+        short = [(i, score) for i, score in told if stopped[i]]
+        for points, filled, name in ((ended, "tab:blue", "trial"), (short, "none", "stopped")):
+            places, values = [i for i, _ in points], [score for _, score in points]
+            axes.scatter(places, values, s=22, facecolors=filled, edgecolors="tab:blue", label=name)
+        if ended:
+            best = (np.maximum if rises else np.minimum).accumulate([score for _, score in ended])
+            axes.step([i for i, _ in ended], best, where="post", color="tab:orange", label="best so far")
+        axes.set_xlabel("trial")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def importance_figure(shares: Mapping[str, float]) -> Figure:
+    """A bar for each word by its importance, 0 to 1, the most important one on top."""
+    ordered = sorted(shares, key=lambda name: shares[name])
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(7.6, 0.7 + 0.32 * len(ordered)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.barh(ordered, [shares[name] for name in ordered], color="tab:blue")
+        axes.set_xlabel("importance")
+        axes.set_xlim(0, 1)
+    return figure
+
+
+def _heights(values: Sequence[str]) -> dict[str, float]:
+    """Where on an axis from 0 to 1 each value stands: many numbers by their size, a few values evenly."""
+    levels = sorted(set(values), key=_number)
+    sizes = np.array([_number(value)[0] for value in levels])
+    if len(levels) <= _LEVELS or not np.isfinite(sizes).all():
+        return {value: i / max(len(levels) - 1, 1) for i, value in enumerate(levels)}
+    if sizes[0] > 0 and sizes[-1] > 20 * sizes[0]:
+        sizes = np.log(sizes)
+    return dict(zip(levels, ((sizes - sizes[0]) / (sizes[-1] - sizes[0])).tolist(), strict=True))
 
 
 def _number(value: str) -> tuple[float, str]:

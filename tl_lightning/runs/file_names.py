@@ -63,6 +63,11 @@ class RunFiles:
         return self.last_checkpoint, self.previous_checkpoint
 
     @property
+    def held(self) -> tuple[Path, ...]:
+        """All checkpoints."""
+        return self.best_checkpoint, *self.checkpoints
+
+    @property
     def library(self) -> Path:
         """What a library needs to build its network again: configuration, tokenizer."""
         return self.path / "backbone"

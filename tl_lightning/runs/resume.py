@@ -15,6 +15,7 @@ import torch
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
 from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.sweep_folder import STEERING
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ def resumed(folder: RunFolder, values: Mapping[str, Any], words: Sequence[str]) 
     """
     saved = folder.config()
     refuse_outside(folder)
+    steered = {name: spec for name, spec in (values.get("callbacks") or {}).items() if name in STEERING}
+    saved["callbacks"] = {**_unsteered(saved.get("callbacks") or {}), **steered}
     patience = _patience(saved)
     take_over(saved, values, words, _FREE)
     saved["resume"] = str(folder.path)
@@ -94,10 +97,16 @@ def check(folder: RunFolder) -> None:
 def refuse_outside(folder: RunFolder) -> None:
     """Raise UserError if something would be written beyond the folder: by a path in its values, or by a link in it."""
     values = folder.config(here=".")
+    values["callbacks"] = _unsteered(values.get("callbacks") or {})
     for key, text in (found for group in ("callbacks", "logger") for found in _texts(values.get(group), group)):
         if Path(text).is_absolute() or ".." in Path(text).parts:
             raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
     folder.refuse_links_out()
+
+
+def _unsteered(callbacks: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are the run's own: what a sweep did in its middle is not done again."""
+    return {name: spec for name, spec in callbacks.items() if name not in STEERING}
 
 
 def _texts(node: Any, key: str) -> list[tuple[str, str]]:
@@ -145,7 +154,13 @@ def _refuse_finished(folder: RunFolder, saved: Mapping[str, Any], done: Progress
             "to go on"
         )
     now, ended = _patience(saved), metrics.get("ended")
-    if ended and metrics.get("epochs") == done.epochs and now is not None and patience is not None and now <= patience:
+    if (
+        str(ended).startswith("early stopping")
+        and metrics.get("epochs") == done.epochs
+        and now is not None
+        and patience is not None
+        and now <= patience
+    ):
         raise UserError(
             f"resume={folder.path} was ended after {done.epochs} epochs by {ended}: to go on raise "
             f"callbacks.early_stopping.patience above {patience}, or switch it off by callbacks.early_stopping=null"

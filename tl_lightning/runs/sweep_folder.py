@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,8 @@ from tl_lightning.runs.folder import FORMAT, RunFolder
 
 REFUSED = "error.txt"  # in the folder of a job that could not be made: why
 FOLDED = ("seed", "data.split_seed", "data.fold")  # words that make repetitions of one configuration
+STEERING = ("pruning", "until")  # callbacks by which a sweep stops its jobs
+_STEERING = tuple(f"callbacks.{name}" for name in STEERING)
 _SKIPPED = frozenset((".hydra", "checkpoints", "tensorboard", "evaluation", "export", "backbone", "predictions"))
 
 
@@ -38,6 +42,32 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """`done` of `jobs`, of which `before` had been done when this part of the sweep began, `seconds` ago."""
+
+    done: int
+    jobs: int
+    before: int
+    seconds: float
+
+    def __str__(self) -> str:
+        filled = round(20 * self.done / max(1, self.jobs))
+        bar = "\u2588" * filled + "\u2591" * (20 - filled)
+        said = f"{bar} {self.done} of {self.jobs}"
+        if not self.before < self.done < self.jobs:
+            return said
+        left = self.seconds / (self.done - self.before) * (self.jobs - self.done)
+        return f"{said}, about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """For people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
 class SweepFolder:
     """A sweep's folder: the words that began it, and a folder for each job."""
 
@@ -48,9 +78,41 @@ class SweepFolder:
         """The words."""
         return self.path / "sweep.json"
 
+    @property
+    def journal(self) -> Path:
+        """The trials of a search."""
+        return self.path / "search.log"
+
+    def job(self, number: int) -> Path:
+        """The folder of a job."""
+        return self.path / str(number)
+
+    def forget(self, number: int) -> None:
+        """Remove what a job has begun to write, and that it was begun."""
+        RunFolder(self.job(number)).remove_begun()
+        shutil.rmtree(self.job(number) / ".hydra", ignore_errors=True)
+
     def begin(self, words: Sequence[str]) -> None:
         """Write down the words."""
         RunFolder(self.path).write_json(self.file, {"format": FORMAT, "words": list(words)})
+
+    def expect(self, jobs: int) -> None:
+        """Write down that so many jobs are to come, some of which may be done already."""
+        now = {"words": self.words(), "jobs": jobs, "done": len(self.done()), "began": time.time()}
+        RunFolder(self.path).write_json(self.file, {"format": FORMAT, **now})
+
+    def done(self) -> list[Path]:
+        """Folders of the jobs that have ended, well or not."""
+        ended = (RunFolder(self.path).metrics_file.name, REFUSED)
+        return [job for job in self.path.glob("[0-9]*") if any((job / name).is_file() for name in ended)]
+
+    def progress(self) -> Progress | None:
+        """How far the sweep has come; None where nobody has said how many jobs there are."""
+        try:
+            told = json.loads(self.file.read_text(encoding="utf-8"))
+            return Progress(len(self.done()), told["jobs"], told["done"], time.time() - told["began"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def words(self) -> list[str]:
         """The words that began the sweep. Raises UserError if none was begun, or the file is damaged."""
@@ -94,7 +156,7 @@ def _folders(place: Path) -> Iterator[Path]:
 
 
 def _job(run: RunFolder) -> Job:
-    told = [word for word in run.words() if not word.startswith("hydra.")]
+    told = [word for word in run.words() if not word.lstrip("+").startswith(("hydra.", *_STEERING))]
     words = dict(word.lstrip("+~").partition("=")[::2] for word in told) or {"run": run.path.name}  # from Python, say
     if run.metrics_file.is_file():
         return Job(run.path, words, run.metrics())

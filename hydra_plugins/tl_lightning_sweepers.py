@@ -1,0 +1,15 @@
+"""Where Hydra looks for sweepers: what they do stands in tl_lightning/cli/."""
+
+from tl_lightning.cli import grid, halving, trial_sweep
+
+
+class GridSweeper(grid.Grid):
+    """Every combination of the words that list several values."""
+
+
+class TrialSweeper(trial_sweep.Trials):
+    """A search by Optuna."""
+
+
+class HalvingSweeper(halving.Halving):
+    """Successive halving."""

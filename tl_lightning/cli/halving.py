@@ -1,0 +1,67 @@
+"""Successive halving: many configurations for few epochs, the better ones for longer, from their checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tl_lightning import checks
+from tl_lightning.cli.grid import Launching
+from tl_lightning.config.compose import composed
+from tl_lightning.config.product import as_words, jobs_of
+from tl_lightning.errors import UserError
+from tl_lightning.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class Halving(Launching):
+    """Every combination of the words for a few epochs; one in `factor` of them, the best, goes on `factor` times as long.
+
+    (Jamieson and Talwalkar, arXiv:1502.07943.) The schedule is that of all epochs from the beginning, so that the
+    winner is what it would have been alone.
+    """
+
+    def __init__(self, params: Mapping[str, Any] | None = None, factor: int = 2, first: int | None = None,
+                 price: bool = False) -> None:  # fmt: skip
+        checks.whole("hydra.sweeper.factor", factor, 2)
+        checks.whole("hydra.sweeper.first", first, 1, optional=True)
+        self.params, self.price, self.factor, self.first = params, price, factor, first
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the rungs one after the other. Raises UserError for words that make no job, or that sweep over epochs."""
+        jobs = jobs_of([*as_words(self.params), *arguments])
+        epochs = {composed(job)["trainer"]["max_epochs"] for job in jobs}
+        if len(epochs) > 1:
+            raise UserError("halving compares runs after equal epochs: trainer.max_epochs must be one number")
+        rungs = list(_rungs(len(jobs), self.factor, epochs.pop(), self.first))
+        self.begin(jobs, len(jobs))
+        left = list(range(len(jobs)))
+        for place, until in enumerate(rungs):
+            stop = f"+callbacks.until={{_target_:tl_lightning.callbacks.StopAfter,epochs:{until}}}"
+            self.launch([[*jobs[number], stop] for number in left], left)
+            left = self._best(left, -(-len(left) // self.factor))
+            if place + 1 < len(rungs):
+                print(f"halving   after {until} epochs {len(left)} go on to {rungs[place + 1]}: jobs "
+                      f"{', '.join(map(str, left))}")  # fmt: skip
+
+    def _best(self, numbers: Sequence[int], keep: int) -> list[int]:
+        """The best of some jobs by the score that each is monitored by; those that failed are none of them."""
+        scores = {}
+        for number in numbers:
+            run = RunFolder(self.folder.job(number))
+            if run.metrics_file.is_file():
+                metrics = run.metrics()
+                score = metrics[metrics["monitor"]]
+                scores[number] = -score if metrics["mode"] == "max" else score
+        return sorted(sorted(scores, key=lambda number: scores[number])[:keep])
+
+
+def _rungs(jobs: int, factor: int, epochs: int, first: int | None) -> Iterator[int]:
+    """After how many epochs the jobs are compared, the last time after all of them."""
+    reached: list[int] = []
+    while jobs > 1 and epochs > (first or 0):
+        reached.append(epochs)
+        jobs, epochs = -(-jobs // factor), epochs // factor
+    yield from sorted({max(first or 1, r) for r in (*reached, epochs)})

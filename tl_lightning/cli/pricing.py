@@ -1,0 +1,69 @@
+"""`plan=true`: what a command would do and take, without doing it; and what a sweep will take."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tl_lightning.config.compose import composed, sweeper_params
+from tl_lightning.config.product import as_words, jobs_of, shared
+from tl_lightning.config.settings import settings_of
+from tl_lightning.printable import printable
+from tl_lightning.runs.sweep_folder import duration
+
+if TYPE_CHECKING:
+    from tl_lightning.jobs.price import Price
+
+WORD = "plan=true"
+_SWEEP = ("-m", "--multirun")
+
+
+def plan(words: Sequence[str]) -> None:
+    """Print the phases of a run, or the jobs of a sweep, and their price. Raises UserError for bad input."""
+    if not any(word in _SWEEP for word in words):
+        with tempfile.TemporaryDirectory() as scratch:
+            settings = settings_of(composed(words, scratch))
+            from tl_lightning.jobs.price import lines, price
+
+            found, setup = price(settings)
+            print(printable("\n".join(lines(found, setup)), lines=True))
+        return
+    told = [word for word in words if word not in _SWEEP and not word.startswith("hydra.sweep.")]
+    jobs = jobs_of([*as_words(sweeper_params(told)), *told])
+    print(prices(jobs))
+
+
+def prices(jobs: Sequence[Sequence[str]]) -> str:
+    """What the jobs of a sweep will take one after the other, each pass over the data counted once."""
+    from tl_lightning.jobs.price import Price
+    from tl_lightning.reports.markdown import markdown
+
+    groups: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for job in jobs:
+        groups.setdefault(shared(job), []).append(job)
+    common = set.intersection(*(set(words) for words in groups))
+    total, passes, rows = 0.0, dict[tuple[str, ...], float](), []
+    for words, alike in groups.items():
+        name = " ".join(word for word in words if word not in common) or "all"
+        found = _price(alike[0])
+        if not isinstance(found, Price):
+            rows.append((name, str(len(alike)), f"not known: {found}", ""))
+            continue
+        total += found.own * len(alike)
+        passes |= found.passes
+        rows.append((name, str(len(alike)), f"{found.own:.1f}", f"{sum(found.passes.values()):.1f}"))
+    table = markdown(("jobs", "number", "seconds each", "and once, seconds"), rows)
+    whole = duration(total + sum(passes.values()))
+    return f"{table}\nsweep     {len(jobs)} jobs, about {whole} one after the other on this machine"
+
+
+def _price(words: Sequence[str]) -> Price | str:
+    """Of one job, or why it has none: a sweep goes on with the others."""
+    from tl_lightning.jobs.price import price
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return price(settings_of(composed(words, scratch)))[0]
+        except Exception as error:  # whatever a job may fail by
+            return " ".join(str(error).split())

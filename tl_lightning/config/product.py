@@ -1,0 +1,52 @@
+"""The jobs of a sweep over a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from tl_lightning.errors import UserError
+
+# Words that change nothing of what frozen stages compute.
+_ABOVE = ("seed", "head", "optimizer", "schedule", "regularizer", "label_smoothing", "callbacks", "logger", "report",
+          "data.class_weights", "data.sampler")  # fmt: skip
+
+
+def jobs_of(words: Sequence[str]) -> list[list[str]]:
+    """The words of every job: all combinations of those that list several values, a later word in place of an earlier.
+
+    Jobs that share what their frozen stages compute follow each other, so that it is computed once, and is still there
+    where the cache is too small for all. Raises UserError for values that cannot be listed.
+    """
+    choices: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UserError(f"{override.input_line}: a grid has no intervals: list values, or search by "
+                            "hydra/sweeper=optuna")  # fmt: skip
+        if not choices[key]:
+            raise UserError(f"{override.input_line} lists no value")
+    grouped: dict[tuple[str, ...], list[list[str]]] = {}
+    for job in map(list, product(*choices.values())):
+        grouped.setdefault(shared(job), []).append(job)
+    return [job for group in grouped.values() for job in group]
+
+
+def shared(job: Sequence[str]) -> tuple[str, ...]:
+    """The words that choose what frozen stages compute, and how long a run takes."""
+    keys = [(word, word.lstrip("+~").partition("=")[0]) for word in job]
+    return tuple(word for word, key in keys if not any(key == above or key.startswith(f"{above}.") for above in _ABOVE))
+
+
+def as_words(params: Mapping[str, Any] | None) -> list[str]:
+    """The words of a sweeper's `params`, or of a trial's values, of which four digits are enough."""
+    return [
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in (params or {}).items()
+    ]

@@ -1,0 +1,178 @@
+"""What a run will take on this machine, from a few of its batches: nothing is trained that is kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import lightning as L
+import numpy as np
+import torch
+from torch import nn
+
+from tl_lightning import machine
+from tl_lightning.build import Setup, build
+from tl_lightning.callbacks.stopwatch import Stopwatch
+from tl_lightning.config.settings import Settings
+from tl_lightning.features.estimate import PassEstimate
+from tl_lightning.features.rows import FeatureDataModule
+from tl_lightning.jobs import run_numbers
+from tl_lightning.jobs.fit import quiet, shared_threads
+from tl_lightning.jobs.trials import silence
+from tl_lightning.learner import learner
+from tl_lightning.reports.markdown import markdown
+from tl_lightning.reports.phase_table import COLUMNS, table
+from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.model import state_of
+from tl_lightning.store import human
+from tl_lightning.strategies.plan import Phase
+
+_LIMIT = 2.0  # seconds of a pass, or of an epoch, that are tried
+_EVALUATED = 2  # batches of evaluation that are tried
+_REPORT = 2.0  # seconds that report.html takes or so
+
+
+@dataclass(frozen=True)
+class Price:
+    """Seconds of building, of the passes that no run has made yet, of solving, of each phase, and of the end.
+
+    `passes`: seconds by what they fill in the cache, which runs with the same stages share. `memory`: bytes of this
+    process at its peak; `gpu`: of the device. `cache`, `disk`: bytes that are written to the cache, and to the run.
+    """
+
+    build: float
+    passes: dict[tuple[str, ...], float]
+    solve: float
+    phases: tuple[float, ...]
+    end: float
+    memory: float
+    gpu: float
+    cache: int
+    disk: int
+
+    @property
+    def own(self) -> float:
+        """Seconds that no other run can save it."""
+        return self.build + self.solve + sum(self.phases) + self.end
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.own + sum(self.passes.values())
+
+
+def price(settings: Settings) -> tuple[Price, Setup]:
+    """The price of a run, and what it is made of. Its folder is used for what is tried, and worth nothing afterwards.
+
+    Raises UserError for bad input, as the run would.
+    """
+    quiet()
+    machine.reset_peak()
+    with silence():
+        began = time.perf_counter()
+        unseen = {name: spec for name, spec in settings.callbacks.items() if name != "progress"}
+        setup = build(replace(settings, callbacks=unseen, logger={}))
+        built = time.perf_counter() - began
+        device = setup.trainer.strategy.root_device
+        passes = setup.frozen.estimates(device, _LIMIT)
+        solved = _solved(setup) if setup.module.plan.solve else 0.0
+        phases, end, written = (
+            _tried(setup, passes, RunFolder(settings.run_dir)) if setup.module.plan.phases else ((), 0.0, 0)
+        )
+        weights = sum(t.nbytes for t in state_of(setup.module.backbone.net, setup.module.head).values())
+        return Price(
+            built,
+            {found.keys or (str(i),): found.seconds for i, found in enumerate(passes) if found.seconds},
+            solved,
+            phases,
+            end + _REPORT * settings.report,
+            run_numbers.memory(setup).get("memory/host", 0.0),
+            run_numbers.memory(setup).get("memory/gpu", 0.0),
+            sum(found.bytes for found in passes),
+            written + weights,
+        ), setup
+
+
+def lines(found: Price, setup: Setup) -> Iterator[str]:
+    """What learns in each phase, at which rates, and what the run will take, for people."""
+    module, epochs = setup.module, setup.trainer.max_epochs or 1
+    yield f"strategy  {setup.strategy}"
+    if boundary := module.plan.boundary:
+        stages = ", ".join(module.plan.stages[:boundary])
+        how = "computed once" if setup.frozen.choice.views else f"computed in every epoch: {setup.frozen.choice.reason}"
+        yield f"frozen    {stages}: {how}"
+    rates = module.make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}]).param_groups
+    for index in range(len(module.plan.phases)):
+        first, after = module.plan.span(index, epochs)
+        module.members.apply(first)
+        yield f"\nphase {index + 1} of {len(module.plan.phases)}: epochs {first} to {after - 1}\n"
+        yield markdown(COLUMNS, table(learner(module), index, base=rates[0]["lr"]))
+    yield "\n" + markdown(("what", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in _parts(found) if seconds])
+    if found.memory:
+        yield f"memory    {human(found.memory)}" + (f", {human(found.gpu)} of the GPU" if found.gpu else "")
+    yield f"disk      {human(found.disk)} in the run's folder, {human(found.cache)} in the cache"
+
+
+def _parts(found: Price) -> Iterator[tuple[str, float]]:
+    yield "build", found.build
+    yield "frozen stages, once", sum(found.passes.values())
+    yield "head solved", found.solve
+    for index, seconds in enumerate(found.phases):
+        yield f"phase {index + 1}", seconds
+    yield "scores and report", found.end
+    yield "all", found.seconds
+
+
+def _solved(setup: Setup) -> float:
+    """Seconds that the exact head takes, tried on features of the same size that mean nothing."""
+    targets, width = setup.data.samples.targets("train"), setup.module.backbone.feature_dim
+    features = np.random.default_rng(0).standard_normal((len(targets), width), dtype=np.float32)
+    began = time.perf_counter()
+    setup.data.task.solve(features, targets, None)
+    return time.perf_counter() - began
+
+
+def _tried(setup: Setup, passes: Sequence[PassEstimate], folder: RunFolder) -> tuple[tuple[float, ...], float, int]:
+    """Seconds of every phase and of the scores at the end, and bytes of the checkpoints.
+
+    Each phase is entered for two epochs of a few batches, the second of which is timed; what the first takes longer is
+    counted once.
+    """
+    module, trainer, data = setup.module, setup.trainer, setup.data
+    plan, epochs = module.plan, trainer.max_epochs or 1
+    module.follow(replace(plan, phases=tuple(Phase(2, phase.speeds) for phase in plan.phases)))
+    loaders, module.input_stage = _loaders(setup, passes)
+    steps, evaluated = len(loaders.train_dataloader()), len(loaders.val_dataloader())
+    watch = Stopwatch(_LIMIT)
+    trainer.fit_loop.max_epochs = 2 * len(plan.phases)
+    trainer.limit_val_batches = min(_EVALUATED, evaluated)
+    trainer.callbacks.append(watch)  # type: ignore[attr-defined]  # not declared
+    began = time.perf_counter()
+    with shared_threads(trainer):
+        trainer.fit(module, datamodule=loaders)
+    first, second = watch.epochs[::2], watch.epochs[1::2]
+    around = time.perf_counter() - began - (watch.epochs[-1].ended - watch.epochs[0].began)
+    module.follow(plan)
+    trainer.fit_loop.max_epochs = epochs
+    seconds = []
+    for index, (warm, timed) in enumerate(zip(first, second, strict=True)):
+        start, after = plan.span(index, epochs)
+        slower = max(0.0, warm.seconds(len(warm.steps), 0) - timed.seconds(len(warm.steps), 0))
+        seconds.append(slower + (after - start) * timed.seconds(steps, evaluated))
+    pace = second[-1].evaluation_seconds(1)
+    batches = math.ceil((data.samples.size("val") + data.samples.size("test")) / (2 * data.batch_size))
+    written = sum(file.stat().st_size for file in folder.held if file.is_file())
+    return tuple(seconds), around + batches * pace, written
+
+
+def _loaders(setup: Setup, passes: Sequence[PassEstimate]) -> tuple[L.LightningDataModule, int]:
+    """The batches of the run; where the rows they are made of are not kept yet, rows of their size that mean nothing."""
+    choice, device = setup.frozen.choice, setup.trainer.strategy.root_device
+    if not choice.views or not passes[-1].keys:
+        return setup.frozen.loaders(device, setup.trainer.max_epochs or 1)
+    rows = {split: np.broadcast_to(np.float16(0.1), (setup.data.samples.size(split), *shape))
+            for split, shape in passes[-1].shapes.items()}  # fmt: skip
+    views = {split: [array] * (len(choice.views) if split == "train" else 1) for split, array in rows.items()}
+    return FeatureDataModule(setup.data, views, choice), setup.module.plan.boundary
