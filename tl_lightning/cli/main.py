@@ -38,6 +38,7 @@ from tl_lightning.runs.sweep_folder import REFUSED
 log = logging.getLogger(__name__)
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_LAUNCHED = {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"}
 Job = Callable[[dict[str, Any], list[str]], float | None]  # (values, words) to what a sweeper optimises
 
 
@@ -76,19 +77,54 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
     logging.raiseExceptions = False  # a log file on a full disk: what matters ends the run with a line of its own
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
 
-    with one_line_errors(debug="debug=true" in argv), _stoppable():
+    with one_line_errors(debug="debug=true" in argv), _stoppable(), _ranks_dismissed():
+        if _further_rank():
+            return None
         register()
         words = arguments(gone_on_with(argv))
         check_choices(words)
         check_folders(words)
         if PLAN in words:
             return plan([word for word in words if word != PLAN])
+        if _first_of_several() and any(word in ("-m", "--multirun") for word in words):
+            raise UserError("a sweep starts the ranks of its jobs: leave torchrun or srun out (-m trainer.devices=2), or "
+                            "start each job of several machines by itself")  # fmt: skip
         words = completed(words)
         before, sys.argv[1:] = sys.argv[1:], words  # where Hydra reads them
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(Task(job))()
         finally:
             sys.argv[1:] = before
+
+
+def _further_rank() -> bool:
+    """Whether this is a further rank of torchrun's or srun's; then its work is done."""
+    if not _LAUNCHED & os.environ.keys():  # nobody has to wait for torch to hear that
+        return False
+    from tl_lightning.jobs.processes import take_part
+
+    return take_part()
+
+
+def _first_of_several() -> bool:
+    """Whether torchrun or srun has started this process with others."""
+    if not _LAUNCHED & os.environ.keys():
+        return False
+    from tl_lightning.jobs import outside_ranks
+
+    return outside_ranks.number() is not None
+
+
+@contextmanager
+def _ranks_dismissed() -> Iterator[None]:
+    """At its end the ranks that wait for the first one hear that there is nothing more to do."""
+    try:
+        yield
+    finally:
+        if _LAUNCHED & os.environ.keys():
+            from tl_lightning.jobs import outside_ranks
+
+            outside_ranks.tell(None)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tl_lightning.runs.sweep_folder import FOLDED, Job, SweepFolder, jobs_of
 from tl_lightning.tasks.task import Task
 
 _COSTS = {"seconds/total": "seconds", "memory/host": "memory, MB", "params/trainable": "trainable"}
+_NAMED = ("backbone", "strategy")  # words that name a configuration which stands alone
 _SPLITS = ("val/", "test/")
 
 
@@ -87,9 +88,10 @@ def leaderboard(places: Sequence[Path], where: Mapping[str, str] | None = None, 
         rows = _sorted(rows, sort)
     said = {key: {row.words.get(key, "") for row in rows} for row in rows for key in row.words}
     swept = tuple(key for key, values in said.items() if len(values) > 1)
+    chosen = tuple(key for key in rows[0].words if key in _NAMED) or tuple(rows[0].words)[:1]  # of one configuration
     failed = tuple(job for job in jobs if not job.metrics)
     searches = tuple(place for place in places if SweepFolder(place).journal.is_file())
-    return Leaderboard(tuple(rows), swept or tuple(rows[0].words), monitor, rises, failed, tuple(remarks), searches)
+    return Leaderboard(tuple(rows), swept or chosen, monitor, rises, failed, tuple(remarks), searches)
 
 
 def _asked(job: Job) -> tuple[str, tuple[str, ...]]:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 import tl_lightning
 from tl_lightning.compat import launching
 from tl_lightning.errors import UserError
+from tl_lightning.jobs import outside_ranks
 from tl_lightning.runs.folder import RunFolder
 
 _VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -33,6 +34,7 @@ def following(run: Path, job: str = "train", allow: Sequence[str] = ()) -> Itera
     before = {name: os.environ.get(name) for name in _VARIABLES}
     dead: list[str] = []
     try:
+        outside_ranks.tell(run, job, allow)
         with launching(_command(run, job, allow)) as dead:
             yield
     except UserError:
@@ -72,6 +74,16 @@ def _command(run: Path, job: str, allow: Sequence[str]) -> list[str]:
     call = f"from tl_lightning.jobs.processes import follow; follow({str(run)!r}, {job!r}, {tuple(allow)!r})"
     code = f"import sys; sys.path.insert(0, {root!r}); {call}"
     return [sys.executable, "-c", code]
+
+
+def take_part() -> bool:
+    """Whether torchrun or srun has started this process as a further rank; then it did what the first one said."""
+    if not outside_ranks.number():
+        return False
+    while said := outside_ranks.told():
+        run, job, allow = said
+        follow(str(run), job, allow)
+    return True
 
 
 def follow(run: str, job: str, allow: Sequence[str] = ()) -> None:

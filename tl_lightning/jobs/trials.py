@@ -14,6 +14,7 @@ from tl_lightning.config.settings import Settings
 from tl_lightning.data import splits
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError
+from tl_lightning.jobs import outside_ranks
 from tl_lightning.runs.model import described
 from tl_lightning.strategies.plan import Strategy
 
@@ -32,8 +33,10 @@ def attempt(
     """Accuracy on held-out training samples after so many seconds of training at most, by one strategy.
 
     The samples that are held out are the same for every strategy; those for validation and test are not looked at.
-    Raises UserError where the data come from Python, and can be divided there alone.
+    Raises UserError where the data come from Python, and can be divided there alone, and under torchrun or srun.
     """
+    if outside_ranks.number() is not None:
+        raise UserError("strategy.trial_seconds: trials need ranks of their own, which torchrun and srun do not start")
     if not isinstance(settings.data, dict):
         raise UserError("strategy.trial_seconds: data given from Python cannot be divided for trials; leave it out")
     known = [i for i in data.samples.items if i.split == "train" and not i.skipped]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from tl_lightning.errors import UserError
 
 _PARENT, _SWEEP = "mlflow.parentRunId", "tl_lightning.sweep"
 
@@ -28,21 +31,28 @@ class TensorBoard(TensorBoardLogger):
 
 
 class Wandb(WandbLogger):
-    """Lightning's logger; offline it sends nothing, reports of its own errors neither."""
+    """Lightning's logger; offline it sends nothing, reports of its own errors neither. Raises UserError without wandb."""
 
-    def __init__(self, *, offline: bool = True, **options: Any) -> None:
+    def __init__(self, save_dir: str, name: str | None = None, *, offline: bool = True, **options: Any) -> None:
+        if not find_spec("wandb"):
+            raise UserError("logger=wandb needs Weights & Biases: pip install 'tl-lightning[wandb]'")
         if offline:
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             os.environ.setdefault("WANDB_SILENT", "true")
-        super().__init__(offline=offline, **options)
+        super().__init__(name or Path(save_dir).name, save_dir, offline=offline, **options)
 
 
 class MLFlow(MLFlowLogger):
-    """Lightning's logger into a folder; the runs of a sweep have one parent, named like the sweep's folder."""
+    """Lightning's logger into a folder; the runs of a sweep have one parent, named like the sweep's folder.
+
+    Raises UserError without mlflow.
+    """
 
     def __init__(
         self, folder: str, sweep: str | None = None, experiment_name: str = "tl_lightning", **options: Any
     ) -> None:
+        if not find_spec("mlflow"):
+            raise UserError("logger=mlflow needs MLflow: pip install mlflow")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         place = Path(folder).absolute()
         place.mkdir(parents=True, exist_ok=True)

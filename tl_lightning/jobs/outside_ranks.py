@@ -1,0 +1,65 @@
+"""Ranks that torchrun or srun has started: the first one reads the command line, the others do what it does.
+
+Each would compose the command line on its own otherwise, in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from torch.distributed import DistStoreError, Store, TCPStore
+
+_LONG = timedelta(days=30)  # until the first rank has built what is trained, or has found something wrong
+_stores: list[Store] = []
+_told = 0  # runs that were told of
+
+
+def number() -> int | None:
+    """The rank of this process among those of torchrun or srun; None where neither has started it with others."""
+    if TorchElasticEnvironment.detect():
+        return int(os.environ["RANK"]) if int(os.environ["WORLD_SIZE"]) > 1 else None
+    if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+        return int(os.environ["SLURM_PROCID"])
+    return None
+
+
+def tell(run: Path | None, job: str = "", allow: Sequence[str] = ()) -> None:
+    """As the first rank: all are to take part in a run by this job now; None: there is none left."""
+    global _told
+    if number() == 0:
+        said = {"run": str(run.absolute()), "job": job, "allow": list(allow)} if run else {}
+        _store().set(f"tl_lightning/{_told}", json.dumps(said))
+        _told += 1
+
+
+def told() -> tuple[Path, str, tuple[str, ...]] | None:
+    """As another rank: the next run to take part in, its job and packages; None: there is none left."""
+    global _told
+    key = f"tl_lightning/{_told}"
+    try:
+        _store().wait([key], _LONG)
+    except DistStoreError:  # the first rank is gone
+        return None
+    said = json.loads(_store().get(key))
+    _told += 1
+    return (Path(said["run"]), said["job"], tuple(said["allow"])) if said else None
+
+
+def _store() -> Store:
+    """What all ranks read: torchrun's own, or one of the first rank's beside the port of the group."""
+    if not _stores:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            _stores.append(TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False))
+        else:
+            place = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
+            is_first = number() == 0
+            _stores.append(TCPStore(place.main_address, place.main_port + 1, None, is_first, timeout=timedelta(minutes=5),
+                                    wait_for_workers=False))  # fmt: skip
+    return _stores[0]
+
+
