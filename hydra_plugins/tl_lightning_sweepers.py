@@ -1,6 +1,6 @@
 """Where Hydra looks for sweepers: what they do stands in tl_lightning/cli/."""
 
-from tl_lightning.cli import grid, halving, trial_sweep
+from tl_lightning.cli import grid, halving, quick, trial_sweep
 
 
 class GridSweeper(grid.Grid):
@@ -13,3 +13,7 @@ class TrialSweeper(trial_sweep.Trials):
 
 class HalvingSweeper(halving.Halving):
     """Successive halving."""
+
+
+class QuickSweeper(quick.Quick):
+    """Backbones by an exact head, then the best of them trained."""

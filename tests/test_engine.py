@@ -1,6 +1,11 @@
 """Faster engines for frozen stages agree with the network, or are not taken."""
 
 import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,3 +112,42 @@ def test_unknown_engine_and_dtype():
     for wrong in ({"engine": "fast"}, {"dtype": "int8"}):
         with pytest.raises(UserError, match="is unknown: use"):
             Options(**wrong)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("cared", [True, False])
+def test_a_session_that_is_garbage_does_not_stop_a_forked_process(cared, tmp_path):
+    """As in a sweep: what an earlier job has left is collected in a loader process of a later one.
+
+    Without the care that is taken, the process waits for threads that were not forked: the control.
+    """
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "forks.py").write_text(
+        "import gc, os, sys, torch\n"
+        "from tests.frozen import CPU, warmed\n"
+        "from tl_lightning.features import engine\n"
+        "if sys.argv[1] == 'False':\n"
+        "    engine._survive_forks = lambda: None\n"
+        "gc.disable()\n"
+        "torch.set_num_threads(2)\n"
+        "prefix = engine.Prefix(warmed(), 2, 'onnxruntime', CPU, 100)\n"
+        "prefix(torch.randn(8, 3, 16, 16))\n"
+        "assert prefix.name == 'onnxruntime'\n"
+        "circle = [prefix]\n"
+        "circle.append(circle)\n"
+        "del prefix, circle\n"
+        "if not os.fork():\n"
+        "    gc.collect()\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    command = [sys.executable, str(tmp_path / "forks.py"), str(cared)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(command, env=env, start_new_session=True)
+    try:
+        ended = process.wait(timeout=60 if cared else 12) == 0
+    except subprocess.TimeoutExpired:
+        ended = False
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert ended == cared

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tl_lightning.backbones import packaged
 from tl_lightning.backbones.from_torchvision import entries
 from tl_lightning.compat import megabytes
+
+
+def images_at_hand(specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the descriptions of networks of images whose weights are on this machine."""
+    return [name for name, spec in specs.items() if _is_here(spec)]
+
+
+def _is_here(spec: Mapping[str, Any]) -> bool:
+    if spec["_target_"] == "tl_lightning.backbones.torchvision":
+        return not absent_weights(spec, download=False)
+    return spec.get("weights") == packaged.NAME and packaged.is_installed(spec["name"])
 
 
 def absent_weights(spec: Mapping[str, Any], download: bool) -> str:

@@ -25,6 +25,11 @@ _PACKAGES = {
 }
 
 
+def is_installed(name: str) -> bool:
+    """Whether the package with a network's weights is here."""
+    return name in _PACKAGES and importlib.util.find_spec(_PACKAGES[name][0]) is not None
+
+
 def state_for(name: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters of a packaged network in float32, under the names of `own`, which has them in the same order.
 

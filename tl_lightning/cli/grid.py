@@ -46,7 +46,7 @@ class Launching(Sweeper):
         if self.price:
             from tl_lightning.cli.pricing import prices
 
-            print(prices(jobs))
+            print(prices(jobs), flush=True)
 
     def launch(self, jobs: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
         """Run these jobs in the folders of these numbers. Raises what a job raises that ends the sweep."""

@@ -11,13 +11,12 @@ from tl_lightning.cli.grid import Launching
 from tl_lightning.config.compose import composed
 from tl_lightning.config.product import as_words, jobs_of
 from tl_lightning.errors import UserError
-from tl_lightning.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 
 class Halving(Launching):
-    """Every combination of the words for a few epochs; one in `factor` of them, the best, goes on `factor` times as long.
+    """Every combination of the words for a few epochs; one in `factor`, the best, goes on `factor` times as long.
 
     (Jamieson and Talwalkar, arXiv:1502.07943.) The schedule is that of all epochs from the beginning, so that the
     winner is what it would have been alone.
@@ -48,14 +47,8 @@ class Halving(Launching):
 
     def _best(self, numbers: Sequence[int], keep: int) -> list[int]:
         """The best of some jobs by the score that each is monitored by; those that failed are none of them."""
-        scores = {}
-        for number in numbers:
-            run = RunFolder(self.folder.job(number))
-            if run.metrics_file.is_file():
-                metrics = run.metrics()
-                score = metrics[metrics["monitor"]]
-                scores[number] = -score if metrics["mode"] == "max" else score
-        return sorted(sorted(scores, key=lambda number: scores[number])[:keep])
+        scores = {number: score for number in numbers if (score := self.folder.score(number)) is not None}
+        return sorted(sorted(scores, key=lambda number: -scores[number])[:keep])
 
 
 def _rungs(jobs: int, factor: int, epochs: int, first: int | None) -> Iterator[int]:

@@ -44,7 +44,8 @@ def prices(jobs: Sequence[Sequence[str]]) -> str:
         groups.setdefault(shared(job), []).append(job)
     common = set.intersection(*(set(words) for words in groups))
     total, passes, rows = 0.0, dict[tuple[str, ...], float](), []
-    for words, alike in groups.items():
+    for number, (words, alike) in enumerate(groups.items(), 1):
+        print(f"price     {number} of {len(groups)} kinds of jobs are tried for some seconds", flush=True)
         name = " ".join(word for word in words if word not in common) or "all"
         found = _price(alike[0])
         if not isinstance(found, Price):

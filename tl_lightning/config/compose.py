@@ -89,6 +89,13 @@ def option(group: str, name: str) -> dict[str, Any]:
     return found | {str(k): v for k, v in values.items()}
 
 
+def backbones() -> dict[str, dict[str, Any]]:
+    """What every option of the group `backbone` describes that names one network."""
+    files = {path.stem: option("backbone", path.stem) for path in sorted((conf_dir() / "backbone").glob("*.yaml"))}
+    named = {name: spec for name, spec in files.items() if spec.get("name") not in (None, "???")}
+    return named | {name: {**files["torchvision"], "name": name} for name in torchvision_names()}
+
+
 def owners(group: str, key: str) -> list[str]:
     """Which options of a group have a value of this name in their file."""
     files = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
+import gc
 import importlib.util
 import io
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -146,8 +149,21 @@ def _compiled(prefix: Prefix, few: Inputs) -> Engine:
     return lambda images: fast(images).clone()  # a captured graph writes to the same place each time
 
 
+@functools.cache
+def _survive_forks() -> None:
+    """Loader processes, which are forked, leave this one's garbage alone, once and for all.
+
+    A session of onnxruntime that is garbage would be destroyed wherever Python collects next. In a forked process that
+    waits for ever for the session's threads, which were not forked.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=gc.freeze)
+
+
 def _onnxruntime(prefix: Prefix, few: Tensor) -> Engine:
     import onnxruntime as ort
+
+    _survive_forks()
 
     network, file = _Below(prefix.backbone, prefix.boundary), io.BytesIO()
     axes = {"images": {0: "n"}, "output": {0: "n"}}

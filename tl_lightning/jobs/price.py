@@ -29,7 +29,8 @@ from tl_lightning.runs.model import state_of
 from tl_lightning.store import human
 from tl_lightning.strategies.plan import Phase
 
-_LIMIT = 2.0  # seconds of a pass, or of an epoch, that are tried
+_LIMIT = 1.5  # seconds of a pass, or of an epoch, that are tried
+_PHASES = 3  # that are tried of those of a plan; others take what lies between
 _EVALUATED = 2  # batches of evaluation that are tried
 _REPORT = 2.0  # seconds that report.html takes or so
 
@@ -137,16 +138,17 @@ def _solved(setup: Setup) -> float:
 def _tried(setup: Setup, passes: Sequence[PassEstimate], folder: RunFolder) -> tuple[tuple[float, ...], float, int]:
     """Seconds of every phase and of the scores at the end, and bytes of the checkpoints.
 
-    Each phase is entered for two epochs of a few batches, the second of which is timed; what the first takes longer is
+    Phases are entered for two epochs of a few batches, the second of which is timed; what the first takes longer is
     counted once.
     """
     module, trainer, data = setup.module, setup.trainer, setup.data
     plan, epochs = module.plan, trainer.max_epochs or 1
-    module.follow(replace(plan, phases=tuple(Phase(2, phase.speeds) for phase in plan.phases)))
+    places = np.unique(np.linspace(0, len(plan.phases) - 1, _PHASES).round()).astype(int)
+    module.follow(replace(plan, phases=tuple(Phase(2, plan.phases[i].speeds) for i in places)))
     loaders, module.input_stage = _loaders(setup, passes)
     steps, evaluated = len(loaders.train_dataloader()), len(loaders.val_dataloader())
     watch = Stopwatch(_LIMIT)
-    trainer.fit_loop.max_epochs = 2 * len(plan.phases)
+    trainer.fit_loop.max_epochs = 2 * len(places)
     trainer.limit_val_batches = min(_EVALUATED, evaluated)
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]  # not declared
     began = time.perf_counter()
@@ -156,11 +158,11 @@ def _tried(setup: Setup, passes: Sequence[PassEstimate], folder: RunFolder) -> t
     around = time.perf_counter() - began - (watch.epochs[-1].ended - watch.epochs[0].began)
     module.follow(plan)
     trainer.fit_loop.max_epochs = epochs
-    seconds = []
-    for index, (warm, timed) in enumerate(zip(first, second, strict=True)):
-        start, after = plan.span(index, epochs)
-        slower = max(0.0, warm.seconds(len(warm.steps), 0) - timed.seconds(len(warm.steps), 0))
-        seconds.append(slower + (after - start) * timed.seconds(steps, evaluated))
+    slower = [max(0.0, a.seconds(len(a.steps), 0) - b.seconds(len(a.steps), 0)) for a, b in zip(first, second, strict=True)]
+    apiece = np.interp(range(len(plan.phases)), places, [timed.seconds(steps, evaluated) for timed in second])
+    spans = [plan.span(index, epochs) for index in range(len(plan.phases))]
+    seconds = [float(each) * (after - start) for each, (start, after) in zip(apiece, spans, strict=True)]
+    around += sum(slower)
     pace = second[-1].evaluation_seconds(1)
     batches = math.ceil((data.samples.size("val") + data.samples.size("test")) / (2 * data.batch_size))
     written = sum(file.stat().st_size for file in folder.held if file.is_file())

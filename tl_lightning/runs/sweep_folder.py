@@ -87,6 +87,15 @@ class SweepFolder:
         """The folder of a job."""
         return self.path / str(number)
 
+    def score(self, number: int) -> float | None:
+        """What a job is monitored by, the higher the better; None of one that is not finished."""
+        run = RunFolder(self.job(number))
+        if not run.metrics_file.is_file():
+            return None
+        metrics = run.metrics()
+        score = metrics[metrics["monitor"]]
+        return score if metrics["mode"] == "max" or score is None else -score
+
     def forget(self, number: int) -> None:
         """Remove what a job has begun to write, and that it was begun."""
         RunFolder(self.job(number)).remove_begun()

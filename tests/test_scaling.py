@@ -1,0 +1,151 @@
+"""Jobs in processes of a launcher, ranks of torchrun, and what a command will take before it is run."""
+
+import csv
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import QUICK, REPO, refused, tl
+from tl_lightning import machine
+from tl_lightning.config.product import jobs_of
+
+SCORES = ("optimizer.lr", "runs", "val/accuracy", "val/loss", "best/epoch")
+
+
+def four_jobs(photos):
+    return [*QUICK, f"data.root={photos}", "strategy=feature_extraction", "optimizer.lr=1e-3,1e-2", "seed=0,1",
+            "logger=csv", "report=false"]  # fmt: skip
+
+
+def board(sweep):
+    with (sweep / "leaderboard.csv").open() as file:
+        return sorted(tuple(row[name] for name in SCORES) for row in csv.DictReader(file))
+
+
+@pytest.fixture
+def alone(photos, tmp_path):
+    result = tl("-m", *four_jobs(photos), "hydra.sweep.dir=alone", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    return board(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_launcher_gives_the_same_leaderboard(launcher, photos, alone, tmp_path):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher")
+    words = [*four_jobs(photos), f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"]
+    result = tl("-m", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert board(tmp_path / "sweep") == alone
+    jobs = sorted((tmp_path / "sweep").glob("*/metrics.json"))
+    assert len(jobs) == 4
+    again = tl("-m", "sweep=sweep", cwd=tmp_path)  # the launcher, too, is among the words that began it
+    assert again.returncode == 0 and "4 of 4" in again.stdout + again.stderr + (
+        tmp_path / "sweep" / "0" / "train.log"
+    ).read_text()
+    if launcher == "joblib":  # threads are shared out, and each job's lines are in its own log
+        log = (tmp_path / "sweep" / "1" / "train.log").read_text()
+        assert f"cpu, {max(1, machine.cores() // 2)} thread" in log
+        assert "epoch   0" in log and "epoch   0" not in result.stdout
+
+
+def test_a_launcher_that_is_not_there(photos, tmp_path):
+    words = four_jobs(photos)
+    refused(tl("-m", *words, "hydra/launcher=joblob", cwd=tmp_path), "there is no hydra/launcher/joblob", "joblib")
+    if not shutil.which("sbatch"):
+        refused(tl("-m", *words, "hydra/launcher=submitit_slurm", cwd=tmp_path), "there is no SLURM here")
+    if "ray" not in sys.modules:
+        refused(tl("-m", *words, "hydra/launcher=ray", cwd=tmp_path), "needs Ray: pip install ray")
+
+
+def test_processes_share_out_cores_and_gpus(tmp_path):
+    code = (
+        "import os, sys; from tl_lightning import machine; machine.take_share(2, int(sys.argv[1]));"
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'], flush=True); sys.stdin.read()"
+    )
+    plain = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "TL_THREADS", "TL_PROCESSES")}
+    env = {**plain, "CUDA_VISIBLE_DEVICES": "3,5", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code, "77"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command, env=env, **pipes)
+    taken = first.stdout.readline().split()
+    second = subprocess.Popen(command, env=env, **pipes)
+    others = second.stdout.readline().split()
+    assert (taken[0], others[0]) == ("3", "5")
+    assert taken[1] == others[1] == str(max(1, machine.cores() // 2))
+    first.communicate("")
+    third = subprocess.Popen(command, env=env, **pipes)  # the place of a process that has ended is free again
+    assert third.stdout.readline().split()[0] == "3"
+    for process in (second, third):
+        process.communicate("")
+    own = subprocess.run(command, env={**env, "OMP_NUM_THREADS": "7"}, input="", capture_output=True, text=True)
+    assert own.stdout.split()[1] == "7"  # what the user has said stays
+
+
+def test_jobs_that_share_a_pass_follow_each_other():
+    jobs = jobs_of(["seed=0,1", "strategy=a,b", "optimizer.lr=1,2"])
+    strategies = [word for job in jobs for word in job if word.startswith("strategy")]
+    assert strategies == ["strategy=a"] * 4 + ["strategy=b"] * 4
+    assert len({tuple(job) for job in jobs}) == 8
+    assert jobs_of(["seed=0,1", "seed=3"]) == [["seed=3"]]  # a later word in place of an earlier
+
+
+KEEPER = """
+import hashlib, json, os
+import lightning as L
+class Keeper(L.Callback):
+    def __init__(self, out):
+        self.out = out
+    def on_train_epoch_end(self, trainer, module):
+        state = b"".join(v.cpu().numpy().tobytes() for v in module.state_dict().values())
+        with open(f"{self.out}/rank{trainer.global_rank}.txt", "a") as file:
+            file.write(hashlib.sha256(state).hexdigest() + "\\n")
+"""
+
+
+def test_two_machines_by_torchrun_are_one_run(photos, tmp_path):
+    """Two agents on this machine, as on two: stages thaw, ranks stay equal, one folder is written."""
+    (tmp_path / "own_package.py").write_text(KEEPER)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*QUICK, f"data.root={photos}", "data.batch_size=2", "strategy=gradual_unfreeze", "trainer.max_epochs=7",
+             "trainer.num_nodes=2", "trainer.strategy=ddp", "logger=csv", "report=false", "allow=[own_package]",
+             "+callbacks.keeper._target_=own_package.Keeper", f"+callbacks.keeper.out={tmp_path}"]  # fmt: skip
+    base = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
+            "--master_addr=127.0.0.1", f"--master_port={port}"]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    nodes = [subprocess.Popen([*base, f"--node_rank={n}", str(REPO / "train.py"), *words], cwd=tmp_path, env=env,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for n in (0, 1)]  # fmt: skip
+    errors = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    ranks = [(tmp_path / f"rank{n}.txt").read_text().split() for n in (0, 1)]
+    assert len(ranks[0]) == 7 and len(set(ranks[0])) == 7 and ranks[0] == ranks[1]
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    assert json.loads((run / "metrics.json").read_text())["epochs"] == 7
+
+
+def test_a_plan_says_what_a_run_will_be_and_leaves_nothing(photos, tmp_path):
+    words = [*QUICK, f"data.root={photos}", "strategy=gradual_unfreeze", "trainer.max_epochs=8"]
+    result = tl(*words, "plan=true", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("phase ") >= 6 and "| stage4 | 1,681,344 | 1,681,344 |" in result.stdout
+    for what in ("| all |", "memory ", "disk "):
+        assert what in result.stdout
+    assert list(tmp_path.iterdir()) == []
+    sweep = tl("-m", *words, "strategy=linear_probe,feature_extraction", "seed=0,1,2", "plan=true", cwd=tmp_path)
+    assert sweep.returncode == 0, sweep.stderr
+    assert "| strategy=linear_probe | 3 |" in sweep.stdout and "6 jobs, about " in sweep.stdout
+    assert list(tmp_path.iterdir()) == []
+    refused(tl(*words, "trainer.max_epochs=2", "plan=true", cwd=tmp_path), "too short for the strategy's phases")
+
+
+def test_a_ready_sweep_says_what_it_will_take(photos, tmp_path):
+    words = [*QUICK, f"data.root={photos}", "sweep=rates", "strategy=feature_extraction", "optimizer.lr=1e-3,1e-2"]
+    result = tl("-m", *words, "backbone.image_size=32,33", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert result.stdout.index("4 jobs, about ") < result.stdout.index("epoch   0")
+    assert "4 of 4" in result.stdout
