@@ -44,9 +44,10 @@ def test_a_launcher_gives_the_same_leaderboard(launcher, photos, alone, tmp_path
     jobs = sorted((tmp_path / "sweep").glob("*/metrics.json"))
     assert len(jobs) == 4
     again = tl("-m", "sweep=sweep", cwd=tmp_path)  # the launcher, too, is among the words that began it
-    assert again.returncode == 0 and "4 of 4" in again.stdout + again.stderr + (
-        tmp_path / "sweep" / "0" / "train.log"
-    ).read_text()
+    assert (
+        again.returncode == 0
+        and "4 of 4" in again.stdout + again.stderr + (tmp_path / "sweep" / "0" / "train.log").read_text()
+    )
     if launcher == "joblib":  # threads are shared out, and each job's lines are in its own log
         log = (tmp_path / "sweep" / "1" / "train.log").read_text()
         assert f"cpu, {max(1, machine.cores() // 2)} thread" in log
@@ -119,8 +120,9 @@ def test_two_machines_by_torchrun_are_one_run(photos, tmp_path):
     base = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
             "--master_addr=127.0.0.1", f"--master_port={port}"]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    nodes = [subprocess.Popen([*base, f"--node_rank={n}", str(REPO / "train.py"), *words], cwd=tmp_path, env=env,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for n in (0, 1)]  # fmt: skip
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    commands = [[*base, f"--node_rank={n}", str(REPO / "train.py"), *words] for n in (0, 1)]
+    nodes = [subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) for command in commands]
     errors = [node.communicate(timeout=300)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], errors
     ranks = [(tmp_path / f"rank{n}.txt").read_text().split() for n in (0, 1)]

@@ -1,4 +1,4 @@
-"""A search by Optuna whose trials lie in a journal, which several processes may write (Akiba et al., arXiv:1907.10902)."""
+"""A search by Optuna (arXiv:1907.10902) whose trials lie in a journal, which several processes may write."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Search:
         return bool(trial.should_prune())
 
     def importance(self) -> Mapping[str, float]:
-        """How much each word tells the better trials from all, 1 in all (PED-ANOVA, arXiv:2304.10255); {} of too few."""
+        """How much each word tells the better trials from all, 1 in all (PED-ANOVA, arXiv:2304.10255)."""
         from optuna.importance import get_param_importances
 
         several = len(self._study.directions) > 1

@@ -44,7 +44,6 @@ Job = Callable[[dict[str, Any], list[str]], float | None]  # (values, words) to 
 
 def train(argv: Sequence[str]) -> None:
     """`tl train` and `python train.py`."""
-
     application("train", _train, argv)
 
 
@@ -58,7 +57,6 @@ def _train(values: dict[str, Any], words: list[str]) -> float:
 
 def pretrain(argv: Sequence[str]) -> None:
     """`tl pretrain` and `python scripts/pretrain.py`."""
-
     application("pretrain", _pretrain, argv)
 
 
@@ -87,8 +85,10 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
         if PLAN in words:
             return plan([word for word in words if word != PLAN])
         if _first_of_several() and any(word in ("-m", "--multirun") for word in words):
-            raise UserError("a sweep starts the ranks of its jobs: leave torchrun or srun out (-m trainer.devices=2), or "
-                            "start each job of several machines by itself")  # fmt: skip
+            raise UserError(
+                "a sweep starts the ranks of its jobs: leave torchrun or srun out (-m trainer.devices=2), or start "
+                "jobs of several machines one by one"
+            )
         words = completed(words)
         before, sys.argv[1:] = sys.argv[1:], words  # where Hydra reads them
         try:

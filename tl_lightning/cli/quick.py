@@ -50,7 +50,9 @@ class Quick(Launching):
         from tl_lightning.backbones.at_hand import images_at_hand
 
         if not (found := images_at_hand(backbones())):
-            raise UserError("sweep=quick: no backbone's weights are here; name some, which are downloaded: backbone=a,b")
+            raise UserError(
+                "sweep=quick: no backbone's weights are here; name some, which are downloaded: backbone=a,b"
+            )
         return found
 
     def _best(self, jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -27,7 +27,7 @@ from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
 
 log = logging.getLogger(__name__)
 
-SWEEP = "TL_SWEEP"
+SWEEP = "TL_SWEEP"  # for loggers that show the jobs of a sweep together
 _SHARE = 0.1  # of a sweep's time that leaderboards may take before its end
 
 
@@ -67,7 +67,7 @@ def completed(words: Sequence[str]) -> list[str]:
     if not folder:
         folder = new_folder(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
         more.append(f"hydra.sweep.dir='{folder}'")
-    os.environ[SWEEP] = folder  # for loggers that show the jobs of a sweep together
+    os.environ[SWEEP] = Path(folder).absolute().as_posix().strip("/").replace("/", ":")[-120:]  # a name, and no path
     if "hydra/launcher=joblib" in words and "hydra.launcher.n_jobs" not in said:
         more.append(f"hydra.launcher.n_jobs={len(machine.gpus()) or max(2, machine.cores() // 2)}")
     return [*words, *more]

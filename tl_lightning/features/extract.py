@@ -78,7 +78,7 @@ class Extractor:
         return sum(len(p.dataset) * int(np.prod(p.shape)) for p in parts) * np.dtype(self.dtype).itemsize
 
     def stream(self, parts: Sequence[RowSet]) -> Iterator[tuple[Sequence[RowSet], np.ndarray, np.ndarray]]:
-        """Those of one split, the places (N,) of some samples, and their rows (views x N, ...), until all were there."""
+        """Parts of one split, the places (N,) of some samples and their rows (views x N, ...), until all were there."""
         jobs = [[p for p in parts if p.split == split] for split in dict.fromkeys(p.split for p in parts)]
         for job, index, samples in self._batches(jobs):
             yield jobs[job], index, self._converted(self._normalised(samples), jobs[job][0].shape)

@@ -100,7 +100,7 @@ class Frozen:
             raise UserError(f"to solve the head its features must be kept: {why}") from why
 
     def estimates(self, device: torch.device, limit: float) -> list[PassEstimate]:
-        """What the passes of this run will take, the one that `loaders` makes last; each is tried for `limit` seconds."""
+        """What the passes of this run will take, that of `loaders` last; each is tried for `limit` seconds."""
         passes = []
         if self.plan.solve and self.plan.phases:
             passes.append((len(self.plan.stages), self._read()))

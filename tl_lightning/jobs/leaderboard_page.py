@@ -24,8 +24,8 @@ _COST = "seconds/total"
 _HEADS = {"seconds/total": "seconds", "memory/host": "MB", "params/trainable": "trainable",
           "images_per_second": "images/s"}  # fmt: skip
 _MARKS = (
-    "<p>as good: the seeds cannot tell it from the best; ?: too few to say; *: nothing is as good for less; stopped: by "
-    "the sweep, before its last epoch</p>"
+    "<p>as good: the seeds cannot tell it from the best; ?: too few to say; *: nothing is as good for less; stopped: "
+    "by the sweep, before its last epoch</p>"
 )
 _MOST = 2000  # rows of the page
 
@@ -193,7 +193,7 @@ def _cell(row: Row, name: str) -> str:
 def _mark(board: Leaderboard, row: Row) -> str:
     tie = {True: "as good", False: "", None: "?"}[row.tie]
     place = "best" if row is board.best else tie
-    stopped = all(str(job.metrics.get("ended", "")).startswith(STOPPED) for job in row.jobs)
+    stopped = any(str(job.metrics.get("ended", "")).startswith(STOPPED) for job in row.jobs)
     return " ".join(mark for mark in (place, "*" if row.leads else "", "stopped" if stopped else "") if mark)
 
 

@@ -10,12 +10,15 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from torch.distributed import DistStoreError, Store, TCPStore
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 _LONG = timedelta(days=30)  # until the first rank has built what is trained, or has found something wrong
-_stores: list[Store] = []
+_SOON = timedelta(minutes=5)  # until the first rank is there
+_stores: list[Any] = []
 _told = 0  # runs that were told of
 
 
@@ -43,23 +46,21 @@ def told() -> tuple[Path, str, tuple[str, ...]] | None:
     key = f"tl_lightning/{_told}"
     try:
         _store().wait([key], _LONG)
-    except DistStoreError:  # the first rank is gone
+    except dist.DistStoreError:  # the first rank is gone
         return None
     said = json.loads(_store().get(key))
     _told += 1
     return (Path(said["run"]), said["job"], tuple(said["allow"])) if said else None
 
 
-def _store() -> Store:
+def _store() -> Any:
     """What all ranks read: torchrun's own, or one of the first rank's beside the port of the group."""
     if not _stores:
+        store: Any = dist.TCPStore  # type: ignore[attr-defined]  # it comes by a star
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            _stores.append(TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False))
+            _stores.append(store(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False))
         else:
             place = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
-            is_first = number() == 0
-            _stores.append(TCPStore(place.main_address, place.main_port + 1, None, is_first, timeout=timedelta(minutes=5),
-                                    wait_for_workers=False))  # fmt: skip
+            where, is_first = (place.main_address, place.main_port + 1), number() == 0
+            _stores.append(store(*where, None, is_first, timeout=_SOON, wait_for_workers=False))
     return _stores[0]
-
-

@@ -158,7 +158,9 @@ def _tried(setup: Setup, passes: Sequence[PassEstimate], folder: RunFolder) -> t
     around = time.perf_counter() - began - (watch.epochs[-1].ended - watch.epochs[0].began)
     module.follow(plan)
     trainer.fit_loop.max_epochs = epochs
-    slower = [max(0.0, a.seconds(len(a.steps), 0) - b.seconds(len(a.steps), 0)) for a, b in zip(first, second, strict=True)]
+    slower = [
+        max(0.0, a.seconds(len(a.steps), 0) - b.seconds(len(a.steps), 0)) for a, b in zip(first, second, strict=True)
+    ]
     apiece = np.interp(range(len(plan.phases)), places, [timed.seconds(steps, evaluated) for timed in second])
     spans = [plan.span(index, epochs) for index in range(len(plan.phases))]
     seconds = [float(each) * (after - start) for each, (start, after) in zip(apiece, spans, strict=True)]
@@ -170,7 +172,7 @@ def _tried(setup: Setup, passes: Sequence[PassEstimate], folder: RunFolder) -> t
 
 
 def _loaders(setup: Setup, passes: Sequence[PassEstimate]) -> tuple[L.LightningDataModule, int]:
-    """The batches of the run; where the rows they are made of are not kept yet, rows of their size that mean nothing."""
+    """The batches of the run; where its rows are not kept yet, batches of rows of their size that mean nothing."""
     choice, device = setup.frozen.choice, setup.trainer.strategy.root_device
     if not choice.views or not passes[-1].keys:
         return setup.frozen.loaders(device, setup.trainer.max_epochs or 1)

@@ -31,5 +31,5 @@ def search_sections(board: Leaderboard) -> Iterator[Section]:
             continue
         if shares:
             drawn = sweep_charts.importance_figure(shares)
-            note = "<p>What tells the better trials from all of them (PED-ANOVA, arXiv:2304.10255). Few trials say little.</p>"
+            note = "<p>What tells the better trials from all (PED-ANOVA, arXiv:2304.10255). Few trials say little.</p>"
             yield Section("What made the difference", note + picture(charts.svg(drawn, "importance of every word")))

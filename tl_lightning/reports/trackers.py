@@ -31,7 +31,7 @@ class TensorBoard(TensorBoardLogger):
 
 
 class Wandb(WandbLogger):
-    """Lightning's logger; offline it sends nothing, reports of its own errors neither. Raises UserError without wandb."""
+    """Lightning's logger; offline it sends nothing, nor reports of its errors. Raises UserError without wandb."""
 
     def __init__(self, save_dir: str, name: str | None = None, *, offline: bool = True, **options: Any) -> None:
         if not find_spec("wandb"):
@@ -43,7 +43,7 @@ class Wandb(WandbLogger):
 
 
 class MLFlow(MLFlowLogger):
-    """Lightning's logger into a folder; the runs of a sweep have one parent, named like the sweep's folder.
+    """Lightning's logger into a folder; the runs of a sweep have one parent, named like the `sweep`.
 
     Raises UserError without mlflow.
     """
@@ -63,7 +63,7 @@ class MLFlow(MLFlowLogger):
 
 
 def _begun(uri: str, files: str, name: str, sweep: str | None) -> dict[str, str]:
-    """Begin the experiment, and in it the run that stands for a sweep, unless there are; the tags of the sweep's runs."""
+    """Begin the experiment, and the run that stands for a sweep, unless there are; the tags of the sweep's runs."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(uri)
@@ -71,10 +71,10 @@ def _begun(uri: str, files: str, name: str, sweep: str | None) -> dict[str, str]
     experiment = known.experiment_id if known else client.create_experiment(name, artifact_location=files)
     if not sweep:
         return {}
-    place = Path(sweep).absolute().as_posix()
-    found = client.search_runs([experiment], f"tags.`{_SWEEP}` = '{place}'")
+    named = sweep.replace("'", "")  # as the filter takes it
+    found = client.search_runs([experiment], f"tags.`{_SWEEP}` = '{named}'")
     if not found:
-        found = [client.create_run(experiment, run_name=Path(sweep).name, tags={_SWEEP: place})]
+        found = [client.create_run(experiment, run_name=named, tags={_SWEEP: named})]
         client.set_terminated(found[0].info.run_id)
     return {_PARENT: found[0].info.run_id}
 

@@ -94,7 +94,8 @@ class SweepFolder:
             return None
         metrics = run.metrics()
         score = metrics[metrics["monitor"]]
-        return score if metrics["mode"] == "max" or score is None else -score
+        sign = 1 if metrics["mode"] == "max" else -1
+        return None if score is None else sign * float(score)
 
     def forget(self, number: int) -> None:
         """Remove what a job has begun to write, and that it was begun."""
