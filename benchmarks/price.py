@@ -2,7 +2,7 @@
 
     python benchmarks/price.py FOLDER [WEIGHTS] [WORD ...]
 
-FOLDER: of images by class; WEIGHTS: of MobileNetV2, a file (default: torchvision's). Each strategy is priced in a process
+FOLDER: of images by class; WEIGHTS: of MobileNetV2, a file (default: its own). Each strategy is priced in a process
 of its own and trained in another, with an empty cache. Seconds are those of the run itself, without the start
 of Python and the import of torch; the report is among them.
 """

@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning.cli.main import Task
-from tl_lightning.config.product import as_words, jobs_of
+from tl_lightning.config.product import as_words, differing, jobs_of
 from tl_lightning.runs.sweep_folder import SweepFolder
 
 
@@ -38,11 +38,14 @@ class Launching(Sweeper):
         )
         self.folder = SweepFolder(Path(config.hydra.sweep.dir))
 
-    def begin(self, jobs: Sequence[Sequence[str]], number: int) -> None:
-        """Refuse jobs that cannot be composed, write down how many come, and say what they will take if asked for."""
+    def begin(self, jobs: Sequence[Sequence[str]], number: int, swept: Sequence[str]) -> None:
+        """Refuse jobs that cannot be composed, write down how many come, and say what they will take if asked for.
+
+        `swept`: the words in which they differ.
+        """
         self.validate_batch_is_legal(jobs)
         OmegaConf.save(self.config, self.folder.path / "multirun.yaml")
-        self.folder.expect(number)
+        self.folder.expect(number, swept)
         if self.price:
             from tl_lightning.cli.pricing import prices
 
@@ -64,5 +67,5 @@ class Grid(Launching):
     def sweep(self, arguments: list[str]) -> None:
         """Run all jobs. Raises UserError for words that make none."""
         jobs = jobs_of([*as_words(self.params), *arguments])
-        self.begin(jobs, len(jobs))
+        self.begin(jobs, len(jobs), differing(jobs))
         self.launch(jobs, range(len(jobs)))

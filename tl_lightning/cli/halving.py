@@ -9,7 +9,7 @@ from typing import Any
 from tl_lightning import checks
 from tl_lightning.cli.grid import Launching
 from tl_lightning.config.compose import composed
-from tl_lightning.config.product import as_words, jobs_of
+from tl_lightning.config.product import as_words, differing, jobs_of
 from tl_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Halving(Launching):
         if len(epochs) > 1:
             raise UserError("halving compares runs after equal epochs: trainer.max_epochs must be one number")
         rungs = list(_rungs(len(jobs), self.factor, epochs.pop(), self.first))
-        self.begin(jobs, len(jobs))
+        self.begin(jobs, len(jobs), differing(jobs))
         left = list(range(len(jobs)))
         for place, until in enumerate(rungs):
             stop = f"+callbacks.until={{_target_:tl_lightning.callbacks.StopAfter,epochs:{until}}}"

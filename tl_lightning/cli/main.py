@@ -67,7 +67,7 @@ def _pretrain(values: dict[str, Any], words: list[str]) -> None:
 
 
 def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
-    """Run a Hydra application on these words; exit with 1 and one line on bad input.
+    """Run a Hydra application on these words; exit with 1 and one line on bad input (UserError).
 
     `debug=true` shows the traceback instead.
     """

@@ -32,7 +32,7 @@ class Quick(Launching):
         if not any(word.startswith("backbone=") for word in words):
             words.append(f"backbone={','.join(self._here())}")
         jobs = jobs_of([*words, "strategy=linear_probe"])
-        self.begin(jobs, len(jobs))
+        self.begin(jobs, len(jobs), ["backbone", "strategy"])
         self.launch(jobs, range(len(jobs)))
         best = self._best(jobs)
         second = [
@@ -43,7 +43,7 @@ class Quick(Launching):
         ]
         if second:
             print(f"quick     {' and '.join(best)} go on", flush=True)
-            self.begin(second, len(jobs) + len(second))
+            self.begin(second, len(jobs) + len(second), ["backbone", "strategy"])
             self.launch(second, range(len(jobs), len(jobs) + len(second)))
 
     def _here(self) -> list[str]:

@@ -47,7 +47,7 @@ class Trials(Launching):
             else:
                 search.try_again(number)
                 self.folder.forget(number)
-        self.begin([[*fixed, *as_words(_first(dimensions))]] * self.trials, self.trials)
+        self.begin([[*fixed, *as_words(_first(dimensions))]] * self.trials, self.trials, list(dimensions))
         while (left := self.trials - search.told()) > 0:
             asked = [search.ask(dimensions) for _ in range(min(left, self.processes))]
             jobs = [[*fixed, *as_words(values), *self._steering(number)] for number, values in asked]

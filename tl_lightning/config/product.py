@@ -39,6 +39,15 @@ def jobs_of(words: Sequence[str]) -> list[list[str]]:
     return [job for group in grouped.values() for job in group]
 
 
+def differing(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The names of the words in which some jobs differ."""
+    values: dict[str, set[str]] = {}
+    for job in jobs:
+        for word in job:
+            values.setdefault(word.lstrip("+~").partition("=")[0], set()).add(word)
+    return [name for name, words in values.items() if len(words) > 1]
+
+
 def shared(job: Sequence[str]) -> tuple[str, ...]:
     """The words that choose what frozen stages compute, and how long a run takes."""
     keys = [(word, word.lstrip("+~").partition("=")[0]) for word in job]

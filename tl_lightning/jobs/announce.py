@@ -21,11 +21,13 @@ from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.reports import writers
 from tl_lightning.reports.advice import taps_figure
 from tl_lightning.runs.folder import RunFolder
+from tl_lightning.runs.sweep_folder import SweepFolder
 from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
-_PLACES = frozenset(("data.root", "data.file", "run_dir", "resume"))  # words that choose nothing
+# words that choose nothing, or something that others say
+_PLACES = frozenset(("data", "data.root", "data.file", "run_dir", "resume", "sweep", "hparams_search", "report"))
 
 
 def introduce(settings: Settings, setup: Setup) -> None:
@@ -105,7 +107,9 @@ def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_al
 
 
 def close_loggers(settings: Settings, setup: Setup, metrics: Mapping[str, Any], folder: RunFolder) -> None:
-    """The choices of this run beside its scores, a column for each word that it was told, its model and its report.
+    """The choices of this run beside its scores, its model and its report.
+
+    There is a column for each word that it was told, or in which the jobs of its sweep differ.
 
     TensorBoard's HPARAMS page shows the first five, by name, and the others when they are asked for.
     """
@@ -117,7 +121,9 @@ def close_loggers(settings: Settings, setup: Setup, metrics: Mapping[str, Any], 
         "strategy": str(setup.strategy),
     }
     told = dict(word.lstrip("+").partition("=")[::2] for word in folder.words() if "=" in word)
-    chosen = {**{name: value for name, value in told.items() if name not in _PLACES}, **chosen}
+    swept = SweepFolder(folder.path.parent).swept()
+    shown = told.keys() - _PLACES if swept is None else told.keys() & set(swept)
+    chosen = {**{name: value for name, value in told.items() if name in shown}, **chosen}
     keys = [f"{split}/{score}" for split in ("val", "test") for score in setup.module.task.shown]
     scores = {f"score/{key.replace('/', '_')}": metrics[key] for key in keys if key in metrics}
     files = (folder.weights_file, folder.model_file, folder.report)

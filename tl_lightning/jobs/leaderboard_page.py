@@ -27,6 +27,7 @@ _MARKS = (
     "<p>as good: the seeds cannot tell it from the best; ?: too few to say; *: nothing is as good for less; stopped: "
     "by the sweep, before its last epoch</p>"
 )
+_FILLED = 0.5  # of a heat map, without which it shows nothing
 _MOST = 2000  # rows of the page
 
 
@@ -96,8 +97,10 @@ def _pictures(board: Leaderboard) -> Iterator[Section]:
     if len(rows) > 1:
         costs = [_seconds(row) for row in rows]
         names = [" ".join(row.words.get(word, "-") for word in board.words) for row in rows]
-        drawn = sweep_charts.cost_figure(names, scores, costs, [r.leads for r in rows], ("seconds", name))
-        note = "<p>Joined: nothing is as good at less cost.</p>"
+        spreads = [row.numbers[name].deviation or 0.0 for row in rows]
+        leading = [row.leads for row in rows]
+        drawn = sweep_charts.cost_figure(names, scores, costs, leading, ("seconds", name), spreads)
+        note = "<p>Joined: nothing is as good at less cost. Bars: standard deviations over seeds.</p>"
         yield Section("Score against cost", note + picture(charts.svg(drawn, "score against seconds")))
     for first, second in _pairs(board):
         ups, overs = (sorted({row.words[word] for row in rows if word in row.words}) for word in (first, second))
@@ -107,6 +110,8 @@ def _pictures(board: Leaderboard) -> Iterator[Section]:
                 place = ups.index(row.words[first]), overs.index(row.words[second])
                 better = max if board.rises else min
                 values[place] = better(np.nan_to_num(values[place], nan=row.numbers[name].mean), row.numbers[name].mean)
+        if np.isfinite(values).mean() < _FILLED:
+            continue
         drawn = sweep_charts.grid_figure(ups, overs, values, f"{name}, the best of each", board.rises)
         yield Section(f"{first} and {second}", picture(charts.svg(drawn, f"{name} by {first} and {second}")))
     if len(rows) > 2 and len(board.words) > 1:

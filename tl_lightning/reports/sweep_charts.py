@@ -22,12 +22,16 @@ def cost_figure(
     costs: Sequence[float],
     leading: Sequence[bool],
     labels: tuple[str, str],
+    spreads: Sequence[float] | None = None,
 ) -> Figure:
-    """A point for each configuration by cost and score; those that nothing beats for less are joined and named."""
+    """A point for each configuration by cost and score; those that nothing beats for less are joined and named.
+
+    `spreads`: standard deviations of the scores.
+    """
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(7.6, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        axes.scatter(costs, scores, s=18, color="tab:grey", alpha=0.6)
+        axes.errorbar(costs, scores, spreads, fmt="o", markersize=4, color="tab:grey", alpha=0.6, capsize=2)
         places = sorted((i for i, leads in enumerate(leading) if leads), key=lambda i: costs[i])
         axes.plot([costs[i] for i in places], [scores[i] for i in places], "o-", color="tab:blue", markersize=5)
         for i in places[:_NAMED]:

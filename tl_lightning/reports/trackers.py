@@ -122,7 +122,7 @@ class OnTensorBoard(Writer):
         self.logger.experiment.add_figure(tag, figure, step, close=False)
 
     def image(self, tag: str, image: Tensor, step: int) -> None:
-        """Under IMAGES."""
+        """Under IMAGES; (3, H, W)."""
         self.logger.experiment.add_image(tag, image, step)
 
     def text(self, tag: str, text: str, step: int) -> None:
@@ -136,11 +136,11 @@ class OnTensorBoard(Writer):
         self.logger.experiment.add_custom_scalars(lines)
 
     def pr_curve(self, tag: str, true: Tensor, probabilities: Tensor) -> None:
-        """Under PR CURVES."""
+        """Under PR CURVES; (N,) each."""
         self.logger.experiment.add_pr_curve(tag, true, probabilities)
 
     def embedding(self, tag: str, features: Tensor, labels: Sequence[str], pictures: Tensor | None) -> None:
-        """Under PROJECTOR."""
+        """Under PROJECTOR: (N, D), and pictures (N, 3, H, W)."""
         self.logger.experiment.add_embedding(features, list(labels), pictures, tag=tag)
 
     def close(self, chosen: Mapping[str, Any], scores: Mapping[str, float], files: Sequence[Path]) -> None:
@@ -164,7 +164,7 @@ class OnWandb(Writer):
         self.logger.experiment.log({tag: wandb.Image(figure)})
 
     def image(self, tag: str, image: Tensor, step: int) -> None:
-        """As an image among the charts."""
+        """(3, H, W), as an image among the charts."""
         import wandb
 
         self.logger.experiment.log({tag: wandb.Image(image)})
@@ -176,11 +176,11 @@ class OnWandb(Writer):
         self.logger.experiment.log({tag: wandb.Html(f"<pre>{_escaped(text)}</pre>")})
 
     def close(self, chosen: Mapping[str, Any], scores: Mapping[str, float], files: Sequence[Path]) -> None:
-        """The choices under CONFIG, scores as the summary, files as the version of an artifact; the run is over."""
+        """Choices that are no option under CONFIG, scores as the summary, files as an artifact; the run is over."""
         import wandb
 
         run = self.logger.experiment
-        run.config.update(dict(chosen), allow_val_change=True)
+        run.config.update({name: value for name, value in chosen.items() if name not in run.config})
         run.summary.update(dict(scores))
         kept = wandb.Artifact(f"model-{run.id}", type="model")
         for file in files:
@@ -201,7 +201,7 @@ class OnMLFlow(Writer):
         self.logger.experiment.log_figure(self.logger.run_id, figure, f"figures/{_file(tag)}-{step}.png")
 
     def image(self, tag: str, image: Tensor, step: int) -> None:
-        """Among the artifacts."""
+        """(3, H, W), among the artifacts."""
         picture = (image.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
         self.logger.experiment.log_image(self.logger.run_id, picture, f"figures/{_file(tag)}-{step}.png")
 

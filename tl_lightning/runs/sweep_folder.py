@@ -106,10 +106,24 @@ class SweepFolder:
         """Write down the words."""
         RunFolder(self.path).write_json(self.file, {"format": FORMAT, "words": list(words)})
 
-    def expect(self, jobs: int) -> None:
-        """Write down that so many jobs are to come, some of which may be done already."""
-        now = {"words": self.words(), "jobs": jobs, "done": len(self.done()), "began": time.time()}
+    def expect(self, jobs: int, swept: Sequence[str]) -> None:
+        """Write down that so many jobs are to come, some of which may be done already, and the words they differ in."""
+        now = {
+            "words": self.words(),
+            "jobs": jobs,
+            "swept": list(swept),
+            "done": len(self.done()),
+            "began": time.time(),
+        }
         RunFolder(self.path).write_json(self.file, {"format": FORMAT, **now})
+
+    def swept(self) -> list[str] | None:
+        """The words in which the jobs differ; None where this is no sweep, or one of which nobody has said so."""
+        try:
+            found = json.loads(self.file.read_text(encoding="utf-8"))["swept"]
+            return [str(name) for name in found]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def done(self) -> list[Path]:
         """Folders of the jobs that have ended, well or not."""
