@@ -53,7 +53,7 @@ def draw(searches: dict[str, list[dict[str, float]]], picture: str) -> None:
 def main() -> None:
     """Print a line for each way."""
     folder, weights, picture = [*sys.argv[1:], *("", "DEFAULT", "")[len(sys.argv) - 1 :]]
-    given = [f"data.root={folder}", "backbone=mobilenet_v2", f"backbone.weights={weights}", "backbone.image_size=96",
+    given = [f"data.root={folder}", "backbone=mobilenet_v2", f"backbone.weights={weights}",
              "strategy=finetune_top", "cache=4", "trainer.max_epochs=8", "report=false", "logger=csv"]  # fmt: skip
     ways = {"all 16": GRID, "halving": ["sweep=halving", *GRID], "20 trials": [*SPACE, "hydra.sweeper.prune=false"],
             "20 trials, pruning": SPACE}  # fmt: skip

@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning.cli.main import Task
-from tl_lightning.config.product import as_words, differing, jobs_of
+from tl_lightning.config.product import as_words, differing, jobs_of, shared
 from tl_lightning.runs.sweep_folder import SweepFolder
 
 
@@ -43,7 +43,7 @@ class Launching(Sweeper):
 
         `swept`: the words in which they differ.
         """
-        self.validate_batch_is_legal(jobs)
+        self.validate_batch_is_legal(list({shared(job): job for job in jobs}.values()))  # others have the same keys
         OmegaConf.save(self.config, self.folder.path / "multirun.yaml")
         self.folder.expect(number, swept)
         if self.price:

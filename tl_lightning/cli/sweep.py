@@ -28,7 +28,7 @@ from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
 log = logging.getLogger(__name__)
 
 SWEEP = "TL_SWEEP"  # for loggers that show the jobs of a sweep together
-_SHARE = 0.1  # of a sweep's time that leaderboards may take before its end
+_SHARE = 0.05  # of a sweep's time that leaderboards may take before its end
 
 
 def gone_on_with(words: Sequence[str]) -> list[str]:
