@@ -13,13 +13,14 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.optim import Optimizer
 
 from tl_lightning import optim, targets
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.callbacks.interrupt import Interrupt
+from tl_lightning.callbacks.running_time import RunningTime
 from tl_lightning.config.settings import Settings, Spec
 from tl_lightning.conflicts import refuse_monitor, refuse_objects, refuse_parts, refuse_plan
 from tl_lightning.data.datamodule import LabelledData
@@ -155,9 +156,12 @@ def _prepare_network(module: TransferModule, trainer: Mapping[str, Any]) -> None
 
 def _callbacks(settings: Settings, module: TransferModule) -> list[Callback]:
     """The learner's own, then those of the configuration."""
-    own: list[Callback] = [Interrupt(), PhaseTable(), Curves(every=settings.trainer.get("log_every_n_steps", 10))]
-    if not settings.trainer.get("max_time"):  # for which the trainer has one of its own
-        own.append(Timer())
+    own: list[Callback] = [
+        Interrupt(),
+        RunningTime(),
+        PhaseTable(),
+        Curves(every=settings.trainer.get("log_every_n_steps", 10)),
+    ]
     if not shows_progress():
         own.append(Heartbeat())
     for name, spec in settings.callbacks.items():

@@ -51,7 +51,7 @@ class Search:
         try:
             import optuna
             from optuna.storages import JournalStorage
-            from optuna.storages.journal import JournalFileBackend
+            from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
             from optuna.study import StudyDirection
         except ImportError as error:
             raise UserError("a search needs Optuna: pip install 'tl-lightning[sweep]'") from error
@@ -61,7 +61,7 @@ class Search:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP)
         self.file = file
         with self._readable():
-            self._storage = JournalStorage(JournalFileBackend(str(file)))
+            self._storage = JournalStorage(JournalFileBackend(str(file), JournalFileOpenLock(str(file))))
             begun = _NAME in [study.study_name for study in self._storage.get_all_studies()]
             if not begun:
                 optuna.create_study(storage=self._storage, study_name=_NAME, directions=directions)

@@ -20,9 +20,16 @@ class StopAfter(Callback):
         self.epochs = epochs
         self.ended = ""
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run that was killed after its last epoch has none left."""
+        self._stop(trainer, trainer.current_epoch)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop, if it is time; before checkpoints are written, which then hold the last epoch."""
-        if self.epochs <= trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
+        self._stop(trainer, trainer.current_epoch + 1)
+
+    def _stop(self, trainer: L.Trainer, done: int) -> None:
+        if self.epochs <= done < (trainer.max_epochs or 0) and not trainer.should_stop:
             trainer.should_stop = True
             self.ended = f"request, of {trainer.max_epochs}"
 
@@ -48,4 +55,4 @@ class Pruning(Callback):
             behind = self._search.report(self.trial, trainer.current_epoch, float(score))
         if trainer.strategy.broadcast(behind) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             trainer.should_stop = True
-            self.ended = f"pruning: {name} is below the median of the other trials"
+            self.ended = f"pruning: {name} is behind the median of the other trials"

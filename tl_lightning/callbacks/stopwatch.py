@@ -11,6 +11,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+_WARM = 2  # batches of an epoch that warms up
+
 
 @dataclass
 class EpochTimes:
@@ -36,7 +38,11 @@ class EpochTimes:
 
 
 class Stopwatch(Callback):
-    """Ends every epoch after some seconds and notes its times: the first of two warms up, the second counts."""
+    """Notes the times of epochs that are cut short: the first of two warms up by two batches, the second counts.
+
+    It has as many batches as `limit` seconds allow, at least `fewest`. The trainer must make its loaders anew for every
+    epoch (`reload_dataloaders_every_n_epochs=1`), which is when it asks how many batches there are to be.
+    """
 
     def __init__(self, limit: float, fewest: int = 3) -> None:
         self.limit, self.fewest = limit, fewest
@@ -49,14 +55,19 @@ class Stopwatch(Callback):
             self.epochs[-1].ended = now
         self.epochs.append(EpochTimes(now))
 
-    def on_train_batch_start(  # type: ignore[override]  # Lightning leaves out the rest for -1, and does not declare it
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> int | None:
-        """Leave out the rest of the epoch, if enough was seen."""
-        warms_up = len(self.epochs) % 2 == 1
-        spent = time.perf_counter() - self.epochs[-1].began
-        enough = batch_idx >= (1 if warms_up else self.fewest)
-        return -1 if enough and (warms_up or spent > self.limit) else None
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Warm up first."""
+        trainer.limit_train_batches = _WARM
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how long the next epoch is to be."""
+        if len(self.epochs) % 2:
+            step = (
+                self.epochs[-1].steps[-1] - self.epochs[-1].steps[0] if len(self.epochs[-1].steps) > 1 else self.limit
+            )
+            trainer.limit_train_batches = max(self.fewest, int(self.limit / max(step, 1e-4)))
+        else:
+            trainer.limit_train_batches = _WARM
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """A step has ended."""

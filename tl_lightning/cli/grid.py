@@ -11,8 +11,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
+from tl_lightning import machine
 from tl_lightning.cli.main import Task
 from tl_lightning.config.product import as_words, differing, jobs_of, shared
 from tl_lightning.runs.sweep_folder import SweepFolder
@@ -31,6 +32,10 @@ class Launching(Sweeper):
         """What Hydra gives every sweeper."""
         self.hydra_context, self.config = hydra_context, config
         self.processes = config.hydra.launcher.get("n_jobs") or 1  # of the launchers that share this machine
+        if self.processes < 1:  # joblib's own word for all cores
+            self.processes = len(machine.gpus()) or max(2, machine.cores() // 2)
+            with read_write(config.hydra.launcher):
+                config.hydra.launcher.n_jobs = self.processes
         if isinstance(task_function, Task):
             task_function = replace(task_function, processes=self.processes)
         self.launcher = Plugins.instance().instantiate_launcher(

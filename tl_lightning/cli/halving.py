@@ -41,6 +41,8 @@ class Halving(Launching):
             stop = f"+callbacks.until={{_target_:tl_lightning.callbacks.StopAfter,epochs:{until}}}"
             self.launch([[*jobs[number], stop] for number in left], left)
             left = self._best(left, -(-len(left) // self.factor))
+            if not left:  # all have failed
+                break
             if place + 1 < len(rungs):
                 print(f"halving   after {until} epochs {len(left)} go on to {rungs[place + 1]}: jobs "
                       f"{', '.join(map(str, left))}")  # fmt: skip

@@ -82,7 +82,7 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
         words = arguments(gone_on_with(argv))
         check_choices(words)
         check_folders(words)
-        if PLAN in words:
+        if PLAN in words and config_name == "train":
             return plan([word for word in words if word != PLAN])
         if _first_of_several() and any(word in ("-m", "--multirun") for word in words):
             raise UserError(

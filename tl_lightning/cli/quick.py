@@ -27,14 +27,19 @@ class Quick(Launching):
         self.params, self.price, self.keep, self.then = params, price, keep, list(then)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run both rounds. Raises UserError where no backbone is here."""
+        """Run both rounds. Raises UserError where no backbone is here, and for a strategy, of which it has its own."""
         words = [*as_words(self.params), *arguments]
+        if named := [word for word in words if word.startswith("strategy=")]:
+            raise UserError(f"{named[0]}: sweep=quick has strategies of its own: say hydra.sweeper.then=[lp_ft,auto]")
         if not any(word.startswith("backbone=") for word in words):
-            words.append(f"backbone={','.join(self._here())}")
+            here = self.folder.noted("backbones") or self._here()  # of one that goes on, those that it began with
+            self.folder.note(backbones=here)
+            words.append(f"backbone={','.join(here)}")
         jobs = jobs_of([*words, "strategy=linear_probe"])
         self.begin(jobs, len(jobs), ["backbone", "strategy"])
         self.launch(jobs, range(len(jobs)))
-        best = self._best(jobs)
+        best = self.folder.noted("best") or self._best(jobs)
+        self.folder.note(best=best)
         second = [
             [*(word for word in job if not word.startswith("strategy=")), f"strategy={strategy}"]
             for strategy in self.then

@@ -18,7 +18,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tl_lightning import machine
 from tl_lightning.config.compose import new_folder
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.options import options
@@ -52,24 +51,21 @@ def gone_on_with(words: Sequence[str]) -> list[str]:
 
 
 def completed(words: Sequence[str]) -> list[str]:
-    """The words of a sweep with the name of its folder, made now, and the number of jobs that joblib runs at once.
+    """The words of a sweep with the name of its folder, made now: every process of it is to use the one.
 
-    Every process of the sweep is to use the one folder. joblib's own number is that of all cores. Raises UserError for
-    a SLURM that is not there.
+    Raises UserError for a SLURM that is not there.
     """
     if not any(word in ("-m", "--multirun") for word in words):
         return list(words)
     if "hydra/launcher=submitit_slurm" in words and not shutil.which("sbatch"):
         raise UserError("hydra/launcher=submitit_slurm: there is no SLURM here (sbatch is not found): start it on the "
                         "cluster's login node, or take submitit_local or joblib")  # fmt: skip
-    said, more = {word.partition("=")[0] for word in words}, []
+    more = []
     folder = next((word.partition("=")[2].strip("'\"") for word in words if word.startswith("hydra.sweep.dir=")), "")
     if not folder:
         folder = new_folder(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
         more.append(f"hydra.sweep.dir='{folder}'")
     os.environ[SWEEP] = Path(folder).absolute().as_posix().strip("/").replace("/", ":")[-120:]  # a name, and no path
-    if "hydra/launcher=joblib" in words and "hydra.launcher.n_jobs" not in said:
-        more.append(f"hydra.launcher.n_jobs={len(machine.gpus()) or max(2, machine.cores() // 2)}")
     return [*words, *more]
 
 
@@ -102,8 +98,7 @@ def already(folder: Path, until: float) -> float | None:
     run = RunFolder(folder)
     (folder / REFUSED).unlink(missing_ok=True)
     metrics = run.metrics() if run.metrics_file.is_file() else {}
-    stopped = str(metrics.get("ended", "")).startswith("request")
-    if metrics and not (stopped and metrics["epochs"] < until):
+    if metrics and not (metrics.get("ended_by") == "until" and metrics["epochs"] < until):
         log.info(f"done      {folder}")
         return float(metrics[metrics["monitor"]])
     if not any(checkpoint.is_file() for checkpoint in run.checkpoints):

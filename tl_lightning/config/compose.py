@@ -15,7 +15,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from tl_lightning import targets
@@ -56,15 +55,14 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def composed(words: Sequence[str], run_dir: str = ".", config_name: str = "train") -> dict[str, Any]:
     """The plain values of a command line's words. Raises what Hydra raises; leaves nothing of it behind."""
-    return plain(_composed([*words, f"run_dir={_quoted(run_dir)}"], config_name))
+    return plain(_composed([*words, f"run_dir={quoted(run_dir)}"], config_name))
 
 
-def sweeper_params(words: Sequence[str], config_name: str = "train") -> dict[str, Any]:
-    """What a ready sweep sweeps over, where one is among the words, of which those with several values are left out."""
-    single = [
-        o.input_line or "" for o in OverridesParser.create().parse_overrides(list(words)) if not o.is_sweep_override()
-    ]
-    return dict(_composed(single, config_name, return_hydra_config=True).hydra.sweeper.get("params") or {})
+def sweeper_of(words: Sequence[str], config_name: str = "train") -> tuple[str, dict[str, Any]]:
+    """The sweeper that a command line's words choose, and what a ready sweep among them sweeps over."""
+    choosing = ("sweep=", "hparams_search=", "experiment=", "hydra/sweeper=", "hydra.sweeper.")
+    cfg = _composed([word for word in words if word.startswith(choosing)], config_name, return_hydra_config=True)
+    return str(cfg.hydra.runtime.choices["hydra/sweeper"]), dict(cfg.hydra.sweeper.get("params") or {})
 
 
 def _composed(words: Sequence[str], config_name: str, **options: bool) -> DictConfig:
@@ -151,7 +149,8 @@ def _hydra_dir(resume: str | None) -> str:
     return ".hydra" if resume is None else f".hydra/resumed-{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as Hydra takes any."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -167,7 +166,7 @@ def merged(words: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, Mapping) and not name.endswith("class_weights"):
             said += merged(value, f"{name}.")
         else:
-            said.append(f"{name}={_written(name, value)}")
+            said.append(f"{name}={written(name, value)}")
     return said
 
 
@@ -185,7 +184,8 @@ def words_of(group: str, chosen: Any) -> list[str]:
     return best
 
 
-def _written(name: str, value: Any) -> str:
+def written(name: str, value: Any) -> str:
+    """A value as a command line says it. Raises UserError for one that is no plain data."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -193,9 +193,9 @@ def _written(name: str, value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_written(name, v) for v in value) + "]"
+        return "[" + ",".join(written(name, v) for v in value) + "]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_quoted(str(k))}:{_written(name, v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{quoted(str(k))}:{written(name, v)}" for k, v in value.items()) + "}"
     if isinstance(value, str) or hasattr(value, "__fspath__"):
-        return _quoted(str(value)) if not str(value).isidentifier() else str(value)
+        return quoted(str(value)) if not str(value).isidentifier() else str(value)
     raise UserError(f"{name}={value!r} is neither a number, a text, a list nor a mapping")

@@ -8,10 +8,12 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from tl_lightning.config.compose import written
 from tl_lightning.errors import UserError
 
-# Words that change nothing of what frozen stages compute.
-_ABOVE = ("seed", "head", "optimizer", "schedule", "regularizer", "label_smoothing", "callbacks", "logger", "report",
+# Words that change nothing of what a run takes, and others that change nothing of what frozen stages compute.
+_COST_NOTHING = ("seed", "optimizer.lr", "optimizer.weight_decay", "schedule", "label_smoothing", "report")
+_ABOVE = (*_COST_NOTHING, "head", "optimizer", "regularizer", "callbacks", "logger", "trainer.max_epochs",
           "data.class_weights", "data.sampler")  # fmt: skip
 
 
@@ -49,13 +51,21 @@ def differing(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def shared(job: Sequence[str]) -> tuple[str, ...]:
-    """The words that choose what frozen stages compute, and how long a run takes."""
+    """The words that choose what frozen stages compute."""
+    return _without(job, _ABOVE)
+
+
+def priced(job: Sequence[str]) -> tuple[str, ...]:
+    """The words that choose what a run takes."""
+    return _without(job, _COST_NOTHING)
+
+
+def _without(job: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     keys = [(word, word.lstrip("+~").partition("=")[0]) for word in job]
-    return tuple(word for word, key in keys if not any(key == above or key.startswith(f"{above}.") for above in _ABOVE))
+    return tuple(word for word, key in keys if not any(key == name or key.startswith(f"{name}.") for name in names))
 
 
 def as_words(params: Mapping[str, Any] | None) -> list[str]:
-    """The words of a sweeper's `params`, or of a trial's values, of which four digits are enough."""
-    return [
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in (params or {}).items()
-    ]
+    """The words of a sweeper's `params`; a text may list several values."""
+    said = {key: value if isinstance(value, str) else written(key, value) for key, value in (params or {}).items()}
+    return [f"{key}={value}" for key, value in said.items()]

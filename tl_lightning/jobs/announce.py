@@ -26,6 +26,7 @@ from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
+_ENDS = {PhasedEarlyStopping: "early_stopping", Pruning: "pruning", StopAfter: "until"}
 # words that choose nothing, or something that others say
 _PLACES = frozenset(("data", "data.root", "data.file", "run_dir", "resume", "sweep", "hparams_search", "report"))
 
@@ -79,12 +80,13 @@ def show_advice(folder: RunFolder, setup: Setup) -> None:
     writers.add_figure(setup.trainer.loggers, "advice/stages", figure)
 
 
-def why_ended(trainer: L.Trainer) -> str:
-    """Why a run ended before its last epoch, for people; empty if it did not."""
+def why_ended(trainer: L.Trainer) -> dict[str, str]:
+    """Why a run ended before its last epoch, for people, and by what kind of callback; nothing if it did not."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # not declared
-        if isinstance(callback, (PhasedEarlyStopping, Pruning, StopAfter)) and callback.ended:
-            return callback.ended
-    return ""
+        kind, ended = _ENDS.get(type(callback)), getattr(callback, "ended", "")
+        if kind and ended:
+            return {"ended": ended, "ended_by": kind}
+    return {}
 
 
 def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_all_stages: bool = False) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from tl_lightning.jobs.leaderboard import Leaderboard, Row
-from tl_lightning.jobs.search_section import STOPPED, search_sections
+from tl_lightning.jobs.search_section import search_sections
 from tl_lightning.printable import guarded, printable
 from tl_lightning.reports import charts, html, sweep_charts
 from tl_lightning.reports.markdown import markdown
@@ -198,7 +198,7 @@ def _cell(row: Row, name: str) -> str:
 def _mark(board: Leaderboard, row: Row) -> str:
     tie = {True: "as good", False: "", None: "?"}[row.tie]
     place = "best" if row is board.best else tie
-    stopped = any(str(job.metrics.get("ended", "")).startswith(STOPPED) for job in row.jobs)
+    stopped = any(job.stopped for job in row.jobs)
     return " ".join(mark for mark in (place, "*" if row.leads else "", "stopped" if stopped else "") if mark)
 
 

@@ -27,8 +27,13 @@ def number() -> int | None:
     if TorchElasticEnvironment.detect():
         return int(os.environ["RANK"]) if int(os.environ["WORLD_SIZE"]) > 1 else None
     if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
-        return int(os.environ["SLURM_PROCID"])
+        return int(os.environ.get("SLURM_PROCID", 0))
     return None
+
+
+def started() -> int:
+    """How many processes torchrun or srun has started; 1 where neither has."""
+    return int(os.environ.get("WORLD_SIZE" if TorchElasticEnvironment.detect() else "SLURM_NTASKS", 1))
 
 
 def tell(run: Path | None, job: str = "", allow: Sequence[str] = ()) -> None:
@@ -36,21 +41,25 @@ def tell(run: Path | None, job: str = "", allow: Sequence[str] = ()) -> None:
     global _told
     if number() == 0:
         said = {"run": str(run.absolute()), "job": job, "allow": list(allow)} if run else {}
-        _store().set(f"tl_lightning/{_told}", json.dumps(said))
+        _store().set(_key(), json.dumps(said))
         _told += 1
 
 
 def told() -> tuple[Path, str, tuple[str, ...]] | None:
     """As another rank: the next run to take part in, its job and packages; None: there is none left."""
     global _told
-    key = f"tl_lightning/{_told}"
     try:
-        _store().wait([key], _LONG)
-    except dist.DistStoreError:  # the first rank is gone
+        _store().wait([_key()], _LONG)
+        said = json.loads(_store().get(_key()))
+    except dist.DistError:  # the first rank is gone
         return None
-    said = json.loads(_store().get(key))
     _told += 1
     return (Path(said["run"]), said["job"], tuple(said["allow"])) if said else None
+
+
+def _key() -> str:
+    """Of what is told next, in this attempt of torchrun's."""
+    return f"tl_lightning/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{_told}"
 
 
 def _store() -> Any:

@@ -32,12 +32,13 @@ from tl_lightning.strategies.plan import Phase
 _LIMIT = 1.5  # seconds of a pass, or of an epoch, that are tried
 _PHASES = 3  # that are tried of those of a plan; others take what lies between
 _EVALUATED = 2  # batches of evaluation that are tried
+_ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None, "reload_dataloaders_every_n_epochs": 1}
 _REPORT = 2.0  # seconds that report.html takes or so
 
 
 @dataclass(frozen=True)
 class Price:
-    """Seconds of building, of the passes that no run has made yet, of solving, of each phase, and of the end.
+    """Seconds of building (with passes that are not kept), of other passes, of solving, of each phase, and of the end.
 
     `passes`: seconds by what they fill in the cache, which runs with the same stages share. `memory`: bytes of this
     process at its peak; `gpu`: of the device. `cache`, `disk`: bytes that are written to the cache, and to the run.
@@ -65,7 +66,7 @@ class Price:
 
 
 def price(settings: Settings) -> tuple[Price, Setup]:
-    """The price of a run, and what it is made of. Its folder is used for what is tried, and worth nothing afterwards.
+    """The price of a run on one device, and what it is made of. What is tried in its folder is worth nothing.
 
     Raises UserError for bad input, as the run would.
     """
@@ -74,7 +75,7 @@ def price(settings: Settings) -> tuple[Price, Setup]:
     with silence():
         began = time.perf_counter()
         unseen = {name: spec for name, spec in settings.callbacks.items() if name != "progress"}
-        setup = build(replace(settings, callbacks=unseen, logger={}))
+        setup = build(replace(settings, callbacks=unseen, logger={}, trainer={**settings.trainer, **_ALONE}))
         built = time.perf_counter() - began
         device = setup.trainer.strategy.root_device
         passes = setup.frozen.estimates(device, _LIMIT)
@@ -84,8 +85,8 @@ def price(settings: Settings) -> tuple[Price, Setup]:
         )
         weights = sum(t.nbytes for t in state_of(setup.module.backbone.net, setup.module.head).values())
         return Price(
-            built,
-            {found.keys or (str(i),): found.seconds for i, found in enumerate(passes) if found.seconds},
+            built + sum(found.seconds for found in passes if not any(found.keys)),
+            {found.keys: found.seconds for found in passes if any(found.keys)},
             solved,
             phases,
             end + _REPORT * settings.report,

@@ -76,6 +76,16 @@ def _command(run: Path, job: str, allow: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+def refuse_ranks(world_size: int) -> None:
+    """Raise UserError where torchrun or srun has started other ranks than the trainer has been told of."""
+    started = outside_ranks.started()
+    if outside_ranks.number() is not None and started != world_size:
+        raise UserError(
+            f"{started} processes were started, the trainer has been told of {world_size}: say trainer.devices (of one "
+            "machine), trainer.num_nodes and trainer.strategy=ddp"
+        )
+
+
 def take_part() -> bool:
     """Whether torchrun or srun has started this process as a further rank; then it did what the first one said."""
     if not outside_ranks.number():

@@ -6,10 +6,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Timer
 
 from tl_lightning import machine
 from tl_lightning.build import Setup
+from tl_lightning.callbacks.running_time import RunningTime
 from tl_lightning.runs.folder import RunFolder
 
 
@@ -28,11 +28,8 @@ def memory(setup: Setup) -> dict[str, float]:
 
 def seconds_before(trainer: L.Trainer) -> float:
     """What training took before this process resumed it."""
-    for timer in trainer.callbacks:  # type: ignore[attr-defined]  # not declared
-        if isinstance(timer, Timer):
-            start, end = timer.start_time("train"), timer.end_time("train")
-            return timer.time_elapsed("train") - ((end or 0.0) - (start or 0.0))
-    return 0.0
+    found = [c.before for c in trainer.callbacks if isinstance(c, RunningTime)]  # type: ignore[attr-defined]  # not declared
+    return found[0] if found else 0.0
 
 
 def facts(setup: Setup) -> dict[str, Any]:

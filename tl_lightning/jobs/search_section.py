@@ -12,16 +12,16 @@ from tl_lightning.reports.report_page import Section, picture
 from tl_lightning.runs.sweep_folder import SweepFolder
 from tl_lightning.search import Search
 
-STOPPED = ("pruning", "request")  # how `ended` begins of a job that its sweep has stopped
-
 
 def search_sections(board: Leaderboard) -> Iterator[Section]:
     """Of every search among the places: its trials in order, and which words made the difference."""
     for place in board.searches:
-        jobs = [job for row in board.rows for job in row.jobs if job.path.parent == place] + list(board.failed)
+        jobs = [job for row in board.rows for job in row.jobs if job.path.parent == place] + [
+            job for job in board.failed if job.path.parent == place
+        ]
         jobs = sorted((job for job in jobs if job.path.name.isdigit()), key=lambda job: int(job.path.name))
         scores = [job.metrics.get(board.monitor) for job in jobs]
-        stopped = [str(job.metrics.get("ended", "")).startswith(STOPPED) for job in jobs]
+        stopped = [job.stopped for job in jobs]
         drawn = sweep_charts.history_figure(scores, stopped, board.rises, board.monitor)
         yield Section("The search", picture(charts.svg(drawn, "the score of every trial")))
         try:

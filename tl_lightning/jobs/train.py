@@ -31,7 +31,7 @@ from tl_lightning.heads import solve
 from tl_lightning.jobs import announce, run_numbers, trials
 from tl_lightning.jobs.end_report import EMBEDDED, end_report
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
-from tl_lightning.jobs.processes import first_rank, following
+from tl_lightning.jobs.processes import first_rank, following, refuse_ranks
 from tl_lightning.reports import writers
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
@@ -66,6 +66,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
     setup = build(settings, partial(trials.attempt, train, settings))
     if (device := setup.trainer.strategy.root_device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    refuse_ranks(setup.trainer.world_size)
     advised = model.described(setup.strategy)
     if isinstance(settings.strategy, Mapping) and settings.strategy["_target_"] != advised["_target_"]:
         settings = replace(settings, strategy=advised)  # ranks and a resumed run follow it without asking
@@ -74,7 +75,8 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
         announce.show_advice(folder, setup)
         announce.introduce(settings, setup)
         writers.begin(setup.trainer.loggers, _without_objects(settings.plain))
-    with following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
+    loggers = setup.trainer.loggers if setup.trainer.is_global_zero else []
+    with writers.aborting(loggers), following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
         loaders = _prepare(setup, checkpoint)
         learns = bool(setup.module.plan.phases)
         if learns and setup.module.plan.solve and checkpoint is None:
@@ -89,8 +91,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
             **run_numbers.facts(setup),
             **run_numbers.memory(setup),
         }
-        if ended := announce.why_ended(setup.trainer):
-            metrics["ended"] = ended
+        metrics |= announce.why_ended(setup.trainer)
     if setup.trainer.is_global_zero:
         _write_model(folder, settings, setup)
         folder.write_json(folder.metrics_file, metrics)

@@ -109,6 +109,9 @@ class Writer:
     def embedding(self, tag: str, features: Tensor, labels: Sequence[str], pictures: Tensor | None) -> None:
         """Features (N, D) with labels, and pictures (N, 3, H, W) in [0, 1] if there are any."""
 
+    def abort(self) -> None:
+        """The run has failed: what comes next in this process is another one."""
+
     def close(self, chosen: Mapping[str, Any], scores: Mapping[str, float], files: Sequence[Path]) -> None:
         """The choices of the run beside its scores, and the files that it leaves, at the end of what is logged."""
         raise NotImplementedError
@@ -175,6 +178,10 @@ class OnWandb(Writer):
 
         self.logger.experiment.log({tag: wandb.Html(f"<pre>{_escaped(text)}</pre>")})
 
+    def abort(self) -> None:
+        """End wandb's run, which the next one would write into."""
+        self.logger.experiment.finish(exit_code=1)
+
     def close(self, chosen: Mapping[str, Any], scores: Mapping[str, float], files: Sequence[Path]) -> None:
         """Choices that are no option under CONFIG, scores as the summary, files as an artifact; the run is over."""
         import wandb
@@ -208,6 +215,10 @@ class OnMLFlow(Writer):
     def text(self, tag: str, text: str, step: int) -> None:
         """Among the artifacts."""
         self.logger.experiment.log_text(self.logger.run_id, text, f"texts/{_file(tag)}-{step}.md")
+
+    def abort(self) -> None:
+        """Mark it as failed."""
+        self.logger.finalize("failed")
 
     def close(self, chosen: Mapping[str, Any], scores: Mapping[str, float], files: Sequence[Path]) -> None:
         """Choices as tags, for parameters cannot change; scores as metrics, files as artifacts; the run is over."""

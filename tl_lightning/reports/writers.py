@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def close(loggers: Loggers, chosen: Mapping[str, Any], scores: Mapping[str, floa
     """The choices of a run beside its scores, and the files that it leaves, at the end of what is logged."""
     for writer in _writers(loggers):
         writer.close(chosen, scores, [file for file in files if file.is_file()])
+
+
+@contextmanager
+def aborting(loggers: Loggers) -> Iterator[None]:
+    """What fails while inside has failed for the loggers, too."""
+    try:
+        yield
+    except BaseException:
+        for writer in _writers(loggers):
+            writer.abort()
+        raise
 
 
 def takes_pictures(loggers: Loggers) -> bool:

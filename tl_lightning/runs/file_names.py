@@ -68,6 +68,11 @@ class RunFiles:
         return self.best_checkpoint, *self.checkpoints
 
     @property
+    def trackers(self) -> Path:
+        """What wandb keeps of the run."""
+        return self.path / "wandb"
+
+    @property
     def library(self) -> Path:
         """What a library needs to build its network again: configuration, tokenizer."""
         return self.path / "backbone"

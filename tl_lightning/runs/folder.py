@@ -71,6 +71,9 @@ class RunFolder(RunFiles):
         """Raise UserError if a link in the folder leads out of it, where nothing of a run may be written."""
         home = self.path.resolve()
         for parent, folders, files in os.walk(self.path):
+            if Path(parent) == self.trackers:  # wandb's: links to its own logs, which nothing of ours writes to
+                folders.clear()
+                continue
             for path in (Path(parent, name) for name in (*folders, *files)):
                 if path.is_symlink() and not path.resolve().is_relative_to(home):
                     raise UserError(f"{path} is a link that leads out of the run's folder: remove it")

@@ -36,6 +36,7 @@ _FREE = (
     "engine",
     "report",
 )
+_SENDING = ("tl_lightning.reports.Wandb", "tl_lightning.reports.MLFlow", "lightning.pytorch.loggers.")
 _OURS = ("resume", "debug", "allow", "run_dir")  # of this command line, not of the run
 
 
@@ -59,7 +60,9 @@ def resumed(folder: RunFolder, values: Mapping[str, Any], words: Sequence[str]) 
     steered = {name: spec for name, spec in (values.get("callbacks") or {}).items() if name in STEERING}
     saved["callbacks"] = {**_unsteered(saved.get("callbacks") or {}), **steered}
     patience = _patience(saved)
-    take_over(saved, values, words, _FREE)
+    saved["logger"] = _loggers(saved.get("logger") or {}, values.get("logger") or {})
+    own = [word for word in words if not word.lstrip("+~").startswith("logger")]
+    take_over(saved, values, own, _FREE)
     saved["resume"] = str(folder.path)
     saved["data"]["splits"] = str(folder.splits_file)
     done = newest(folder)
@@ -98,10 +101,29 @@ def refuse_outside(folder: RunFolder) -> None:
     """Raise UserError if something would be written beyond the folder: by a path in its values, or by a link in it."""
     values = folder.config(here=".")
     values["callbacks"] = _unsteered(values.get("callbacks") or {})
+    values["logger"] = {name: spec for name, spec in (values.get("logger") or {}).items() if not _sends(spec)}
     for key, text in (found for group in ("callbacks", "logger") for found in _texts(values.get(group), group)):
         if Path(text).is_absolute() or ".." in Path(text).parts:
             raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
     folder.refuse_links_out()
+
+
+def _loggers(saved: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's own loggers that write into its folder, and those that this command line names.
+
+    Others send what they are told elsewhere, which a folder that may come from a stranger is not to decide.
+    """
+    kept = {name: spec for name, spec in saved.items() if not _sends(spec)}
+    named = {name: spec for name, spec in told.items() if _sends(spec)}
+    if left := sorted(saved.keys() - kept.keys() - named.keys()):
+        log.warning(f"logger    {', '.join(left)}: left out, say logger={left[0]} to go on there")
+    return {**kept, **named}
+
+
+def _sends(spec: Any) -> bool:
+    """Whether a description is that of a logger which writes elsewhere than into the run."""
+    target = str(spec.get("_target_", "")) if isinstance(spec, Mapping) else ""
+    return target.startswith(_SENDING) and not target.endswith(("CSVLogger", "TensorBoardLogger"))
 
 
 def _unsteered(callbacks: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +177,8 @@ def _refuse_finished(folder: RunFolder, saved: Mapping[str, Any], done: Progress
         )
     now, ended = _patience(saved), metrics.get("ended")
     if (
-        str(ended).startswith("early stopping")
+        ended
+        and metrics.get("ended_by", "early_stopping") == "early_stopping"
         and metrics.get("epochs") == done.epochs
         and now is not None
         and patience is not None

@@ -36,6 +36,11 @@ class Job:
         return ", ".join(f"{name}={self.words[name]}" for name in FOLDED if name in self.words)
 
     @property
+    def stopped(self) -> bool:
+        """Whether its sweep has stopped it before its last epoch."""
+        return self.metrics.get("ended_by") in STEERING
+
+    @property
     def command(self) -> str:
         """What repeats it."""
         return shlex.join(["tl", "train", *(f"{key}={value}" for key, value in self.words.items())])
@@ -90,7 +95,7 @@ class SweepFolder:
     def score(self, number: int) -> float | None:
         """What a job is monitored by, the higher the better; None of one that is not finished."""
         run = RunFolder(self.job(number))
-        if not run.metrics_file.is_file():
+        if not run.metrics_file.is_file() or (run.path / REFUSED).is_file():  # which failed when it was gone on with
             return None
         metrics = run.metrics()
         score = metrics[metrics["monitor"]]
@@ -103,19 +108,27 @@ class SweepFolder:
         shutil.rmtree(self.job(number) / ".hydra", ignore_errors=True)
 
     def begin(self, words: Sequence[str]) -> None:
-        """Write down the words."""
-        RunFolder(self.path).write_json(self.file, {"format": FORMAT, "words": list(words)})
+        """Write down the words; of a sweep that is gone on with, what was noted stays."""
+        noted = self._read() if self.file.is_file() and self.words() == list(words) else {}
+        RunFolder(self.path).write_json(self.file, {**noted, "format": FORMAT, "words": list(words)})
+
+    def note(self, **values: Any) -> None:
+        """Write something down that a sweep which is gone on with shall not decide anew."""
+        RunFolder(self.path).write_json(self.file, {**self._read(), **values})
+
+    def noted(self, name: str) -> Any:
+        """What was written down; None for nothing."""
+        return self._read().get(name)
 
     def expect(self, jobs: int, swept: Sequence[str]) -> None:
         """Write down that so many jobs are to come, some of which may be done already, and the words they differ in."""
-        now = {
-            "words": self.words(),
-            "jobs": jobs,
-            "swept": list(swept),
-            "done": len(self.done()),
-            "began": time.time(),
-        }
-        RunFolder(self.path).write_json(self.file, {"format": FORMAT, **now})
+        self.note(jobs=jobs, swept=list(swept), done=len(self.done()), began=time.time())
+
+    def _read(self) -> dict[str, Any]:
+        """Raises UserError where the file is damaged."""
+        self.words()
+        found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        return found
 
     def swept(self) -> list[str] | None:
         """The words in which the jobs differ; None where this is no sweep, or one of which nobody has said so."""
@@ -182,9 +195,9 @@ def _folders(place: Path) -> Iterator[Path]:
 def _job(run: RunFolder) -> Job:
     told = [word for word in run.words() if not word.lstrip("+").startswith(("hydra.", *_STEERING))]
     words = dict(word.lstrip("+~").partition("=")[::2] for word in told) or {"run": run.path.name}  # from Python, say
-    if run.metrics_file.is_file():
-        return Job(run.path, words, run.metrics())
     refused = run.path / REFUSED
+    if run.metrics_file.is_file() and not refused.is_file():
+        return Job(run.path, words, run.metrics())
     said = refused.read_text(encoding="utf-8", errors="replace").strip() if refused.is_file() else ""
     begun = any(checkpoint.is_file() for checkpoint in run.checkpoints)
     return Job(
