@@ -12,14 +12,14 @@ from tl_lightning.targets import public_names
 PUBLIC = """
 backbones.timm backbones.torchvision backbones.transformers
 callbacks.BestCheckpoint callbacks.Forgetting callbacks.LastCheckpoint callbacks.PhasedEarlyStopping
-callbacks.PowerAverage
+callbacks.PowerAverage callbacks.Pruning callbacks.StopAfter
 data.ImageAugmentation data.image_folder data.text_table
 heads.CosineHead heads.linear heads.mlp
 optim.SAMAdamW optim.constant optim.cosine
 pretraining.DrawnImages pretraining.Pretraining
 regularizers.BSS regularizers.CoTuning regularizers.Delta regularizers.L2SP regularizers.LwF regularizers.none
-reports.ContinuedCSVLogger reports.EpochLines reports.RunProgress
-reports.TensorBoard
+reports.ContinuedCSVLogger reports.EpochLines reports.MLFlow reports.RunProgress
+reports.TensorBoard reports.Wandb
 strategies.Auto strategies.EarlyFeatures strategies.FeatureExtraction strategies.FinetuneAll strategies.FinetuneTop
 strategies.GradualUnfreeze strategies.LinearProbe strategies.Lora strategies.LpFt
 tasks.Classification tasks.Multilabel tasks.Regression tasks.classification tasks.infer tasks.multilabel

@@ -12,7 +12,9 @@ import pytest
 
 from tests.commands import QUICK, REPO, refused, tl
 from tl_lightning import machine
-from tl_lightning.config.product import jobs_of
+from tl_lightning.config.product import jobs_of, priced, shared
+from tl_lightning.errors import UserError
+from tl_lightning.jobs import price, processes
 
 SCORES = ("optimizer.lr", "runs", "val/accuracy", "val/loss", "best/epoch")
 
@@ -27,31 +29,24 @@ def board(sweep):
         return sorted(tuple(row[name] for name in SCORES) for row in csv.DictReader(file))
 
 
-@pytest.fixture
-def alone(photos, tmp_path):
-    result = tl("-m", *four_jobs(photos), "hydra.sweep.dir=alone", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    return board(tmp_path / "alone")
-
-
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_launcher_gives_the_same_leaderboard(launcher, photos, alone, tmp_path):
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher")
-    words = [*four_jobs(photos), f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"]
-    result = tl("-m", *words, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert board(tmp_path / "sweep") == alone
-    jobs = sorted((tmp_path / "sweep").glob("*/metrics.json"))
-    assert len(jobs) == 4
-    again = tl("-m", "sweep=sweep", cwd=tmp_path)  # the launcher, too, is among the words that began it
-    assert (
-        again.returncode == 0
-        and "4 of 4" in again.stdout + again.stderr + (tmp_path / "sweep" / "0" / "train.log").read_text()
-    )
-    if launcher == "joblib":  # threads are shared out, and each job's lines are in its own log
-        log = (tmp_path / "sweep" / "1" / "train.log").read_text()
-        assert f"cpu, {max(1, machine.cores() // 2)} thread" in log
-        assert "epoch   0" in log and "epoch   0" not in result.stdout
+def test_launchers_give_the_same_leaderboard(photos, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    boards = {}
+    for launcher in ("basic", "joblib", "submitit_local"):
+        words = [*four_jobs(photos), f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}"]
+        result = tl("-m", *words, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        boards[launcher] = board(tmp_path / launcher)
+        if launcher == "joblib":  # threads are shared out, and each job's lines are in its own log
+            log = (tmp_path / launcher / "1" / "train.log").read_text()
+            assert f"cpu, {max(1, machine.cores() // 2)} thread" in log
+            assert "epoch   0" in log and "epoch   0" not in result.stdout and "4 of 4" in result.stdout
+    assert boards["joblib"] == boards["submitit_local"] == boards["basic"]
+    metrics = (tmp_path / "joblib" / "0" / "metrics.json").stat().st_mtime_ns
+    again = tl("-m", "sweep=joblib", cwd=tmp_path)  # the launcher, too, is among the words that began it
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "joblib" / "0" / "metrics.json").stat().st_mtime_ns == metrics
 
 
 def test_a_launcher_that_is_not_there(photos, tmp_path):
@@ -93,6 +88,8 @@ def test_jobs_that_share_a_pass_follow_each_other():
     assert strategies == ["strategy=a"] * 4 + ["strategy=b"] * 4
     assert len({tuple(job) for job in jobs}) == 8
     assert jobs_of(["seed=0,1", "seed=3"]) == [["seed=3"]]  # a later word in place of an earlier
+    assert shared(["optimizer=sam", "seed=1"]) == shared(["optimizer=adamw", "seed=0"])
+    assert priced(["optimizer=sam", "seed=1"]) != priced(["optimizer=adamw", "seed=0"])  # two passes a step
 
 
 KEEPER = """
@@ -151,3 +148,35 @@ def test_a_ready_sweep_says_what_it_will_take(photos, tmp_path):
     result = tl("-m", *words, "backbone.image_size=32,33", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert result.stdout.index("4 jobs, about ") < result.stdout.index("epoch   0")
     assert "4 of 4" in result.stdout
+
+
+def test_a_price_looks_at_a_few_batches_however_many_there_are(photos, configure, monkeypatch):
+    watches = []
+
+    class Watched(price.Stopwatch):
+        def __init__(self, limit):
+            super().__init__(0.0)
+            watches.append(self)
+
+    monkeypatch.setattr(price, "Stopwatch", Watched)
+    found, _ = price.price(configure(*QUICK, f"data.root={photos}", "data.batch_size=1", "strategy=gradual_unfreeze", "strategy.norm=eval",
+                                     "trainer.max_epochs=9", run="priced"))  # fmt: skip
+    assert [len(epoch.steps) for epoch in watches[0].epochs] == [2, 3, 2, 3, 2, 3]
+    assert len(found.phases) == 6 and min(found.phases) > 0
+
+
+def test_ranks_that_the_trainer_was_not_told_of_are_refused(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    processes.refuse_ranks(2)
+    with pytest.raises(UserError, match="2 processes were started, the trainer has been told of 1"):
+        processes.refuse_ranks(1)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    processes.refuse_ranks(1)
+
+
+def test_a_plan_of_what_is_none(photos, tmp_path):
+    words = [*QUICK, f"data.root={photos}", "plan=true"]
+    refused(tl("-m", *words, "sweep=quick", cwd=tmp_path), "plan=true prices grids")
+    refused(tl("-m", *words, "hparams_search=lp_ft", cwd=tmp_path), "plan=true prices grids")
+    refused(tl("resume=somewhere", "plan=true", cwd=tmp_path), "somewhere")

@@ -12,6 +12,7 @@ import pytest
 from tests.commands import QUICK, REPO, refused, tl
 from tl_lightning.config.space import space
 from tl_lightning.errors import UserError
+from tl_lightning.runs.sweep_folder import SweepFolder
 from tl_lightning.search import Dimension, Search
 
 SPACE = {"lr": Dimension(low=1e-4, high=1e-1, log=True), "size": Dimension(low=2, high=8, whole=True, step=2),
@@ -75,17 +76,17 @@ def test_trials_behind_the_others_are_pruned(tmp_path):
 def test_a_pruned_job_is_a_run_that_ended_early(tmp_path):
     """Rates at which nothing is learned are behind those at which something is."""
     words = ["data.max_per_class=10", "backbone.image_size=32", "strategy=feature_extraction", "hydra/sweeper=optuna",
-             "optimizer.lr=choice(1e-2,1e-9)", "trainer=cpu", "trainer.max_epochs=8", "hydra.sweeper.trials=12",
+             "optimizer.lr=choice(1e-2,1e-9)", "trainer=cpu", "trainer.max_epochs=6", "hydra.sweeper.trials=9",
              "logger=csv", "report=false", f"hydra.sweep.dir={tmp_path}/search"]  # fmt: skip
     assert tl("-m", *words, cwd=tmp_path).returncode == 0
     found = runs(tmp_path / "search")
     pruned = [metrics for metrics in found.values() if metrics.get("ended", "").startswith("pruning")]
-    assert pruned and all(metrics["epochs"] < 8 for metrics in pruned)
+    assert pruned and all(metrics["epochs"] < 6 for metrics in pruned)
     assert "stopped" in (tmp_path / "search" / "leaderboard.md").read_text()
     run = next((tmp_path / "search" / str(n)) for n, metrics in found.items() if metrics in pruned)
     resumed = tl(f"resume={run}", cwd=tmp_path)  # outside of the search it is a run like any other
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads((run / "metrics.json").read_text())["epochs"] == 8
+    assert json.loads((run / "metrics.json").read_text())["epochs"] == 6
 
 
 def test_halving_ends_with_what_training_alone_gives(photos, tmp_path):
@@ -149,3 +150,27 @@ def test_a_search_that_cannot_be(photos, tmp_path):
         tl("-m", *QUICK, f"data.root={photos}", "optimizer.lr=interval(1,2)", cwd=tmp_path), "a grid has no intervals"
     )
     assert not list(tmp_path.glob("multirun/*/*/[0-9]*"))  # nothing was begun
+
+
+def test_halving_of_jobs_that_fail_says_why(tmp_path):
+    result = tl("-m", "sweep=halving", *QUICK, "data.root=typo", "optimizer.lr=1,2", "hydra.sweep.dir=s", cwd=tmp_path)
+    refused(result, "2 of the sweep's runs could not be made")
+    assert "typo" in (tmp_path / "s" / "0" / "error.txt").read_text()
+
+
+def test_a_job_that_fails_in_a_later_round_has_no_score(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "metrics.json").write_text('{"monitor": "val/accuracy", "mode": "max", "val/accuracy": 0.9}')
+    assert SweepFolder(tmp_path).score(0) == 0.9
+    (tmp_path / "0" / "error.txt").write_text("out of memory")
+    assert SweepFolder(tmp_path).score(0) is None
+
+
+def test_only_the_score_that_epochs_are_compared_by_prunes(photos, tmp_path):
+    words = [*words_of(photos), "hydra.sweeper.trials=1", "hydra.sweeper.objectives=[val/loss]", "hydra.sweep.dir=s"]
+    assert tl("-m", *words, cwd=tmp_path).returncode == 0
+    assert "pruning" not in (tmp_path / "s" / "0" / ".hydra" / "overrides.yaml").read_text()
+    refused(
+        tl("-m", *words_of(photos), "hydra.sweeper.objectives=[test/accuracy]", cwd=tmp_path), "no test/accuracy here"
+    )
+    refused(tl("-m", "sweep=quick", "strategy=lora", cwd=tmp_path), "sweep=quick has strategies of its own")

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from tests.commands import QUICK, refused, tl
+from tl_lightning.reports import writers
+from tl_lightning.reports.trackers import OnWandb
 
 
 def wandb_records(data):
@@ -84,3 +86,32 @@ def test_several_loggers_at_once_and_one_that_is_not_there(photos, tmp_path):
         import mlflow  # noqa: F401
     except ImportError:
         refused(tl(*words(photos), "logger=mlflow", cwd=tmp_path), "logger=mlflow needs MLflow: pip install mlflow")
+
+
+def test_a_resumed_run_goes_to_a_tracker_if_the_command_says_so(photos, tmp_path):
+    """A folder that may come from a stranger does not decide what is sent where."""
+    pytest.importorskip("wandb")
+    assert tl(*words(photos), "logger=wandb", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    run = tmp_path / "run"
+    result = tl("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "wandb: left out" in result.stdout and len(list(run.glob("wandb/offline-run-*"))) == 1
+    again = tl("resume=run", "trainer.max_epochs=3", "logger=wandb", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(list(run.glob("wandb/offline-run-*"))) == 2
+
+
+def test_what_fails_is_over_for_a_tracker(monkeypatch):
+    ended = []
+
+    class Run:
+        def finish(self, exit_code):
+            ended.append(exit_code)
+
+    class Logger:
+        experiment = Run()
+
+    monkeypatch.setattr(writers, "WRITERS", {Logger: OnWandb})
+    with pytest.raises(RuntimeError, match="out of memory"), writers.aborting([Logger()]):
+        raise RuntimeError("out of memory")
+    assert ended == [1]

@@ -36,7 +36,8 @@ _FREE = (
     "engine",
     "report",
 )
-_SENDING = ("tl_lightning.reports.Wandb", "tl_lightning.reports.MLFlow", "lightning.pytorch.loggers.")
+_LIGHTNING = tuple(f"lightning.pytorch.loggers.{name}Logger" for name in ("Comet", "Lit", "MLFlow", "Neptune", "Wandb"))
+_SENDING = ("tl_lightning.reports.Wandb", "tl_lightning.reports.MLFlow", *_LIGHTNING)
 _OURS = ("resume", "debug", "allow", "run_dir")  # of this command line, not of the run
 
 
@@ -61,8 +62,9 @@ def resumed(folder: RunFolder, values: Mapping[str, Any], words: Sequence[str]) 
     saved["callbacks"] = {**_unsteered(saved.get("callbacks") or {}), **steered}
     patience = _patience(saved)
     saved["logger"] = _loggers(saved.get("logger") or {}, values.get("logger") or {})
-    own = [word for word in words if not word.lstrip("+~").startswith("logger")]
-    take_over(saved, values, own, _FREE)
+    if any(_sends(spec) for spec in (values.get("logger") or {}).values()):
+        words = [word for word in words if not word.lstrip("+~").startswith("logger")]
+    take_over(saved, values, words, _FREE)
     saved["resume"] = str(folder.path)
     saved["data"]["splits"] = str(folder.splits_file)
     done = newest(folder)
@@ -122,8 +124,7 @@ def _loggers(saved: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any
 
 def _sends(spec: Any) -> bool:
     """Whether a description is that of a logger which writes elsewhere than into the run."""
-    target = str(spec.get("_target_", "")) if isinstance(spec, Mapping) else ""
-    return target.startswith(_SENDING) and not target.endswith(("CSVLogger", "TensorBoardLogger"))
+    return isinstance(spec, Mapping) and spec.get("_target_") in _SENDING
 
 
 def _unsteered(callbacks: Mapping[str, Any]) -> dict[str, Any]:
