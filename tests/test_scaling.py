@@ -159,8 +159,8 @@ def test_a_price_looks_at_a_few_batches_however_many_there_are(photos, configure
             watches.append(self)
 
     monkeypatch.setattr(price, "Stopwatch", Watched)
-    found, _ = price.price(configure(*QUICK, f"data.root={photos}", "data.batch_size=1", "strategy=gradual_unfreeze", "strategy.norm=eval",
-                                     "trainer.max_epochs=9", run="priced"))  # fmt: skip
+    words = [*QUICK, f"data.root={photos}", "data.batch_size=1", "strategy=gradual_unfreeze", "strategy.norm=eval"]
+    found, _ = price.price(configure(*words, "trainer.max_epochs=9", run="priced"))
     assert [len(epoch.steps) for epoch in watches[0].epochs] == [2, 3, 2, 3, 2, 3]
     assert len(found.phases) == 6 and min(found.phases) > 0
 

@@ -40,13 +40,13 @@ class EpochTimes:
 class Stopwatch(Callback):
     """Notes the times of epochs that are cut short: the first of two warms up by two batches, the second counts.
 
-    It has as many batches as `limit` seconds allow, at least `fewest`. The trainer must make its loaders anew for every
-    epoch (`reload_dataloaders_every_n_epochs=1`), which is when it asks how many batches there are to be.
+    It has as many batches as `limit` seconds allow, at least `fewest`. Loader processes stay, as in a run.
     """
 
     def __init__(self, limit: float, fewest: int = 3) -> None:
         self.limit, self.fewest = limit, fewest
         self.epochs: list[EpochTimes] = []
+        self._all = 0  # batches of a whole epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin."""
@@ -55,19 +55,22 @@ class Stopwatch(Callback):
             self.epochs[-1].ended = now
         self.epochs.append(EpochTimes(now))
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warm up first."""
-        trainer.limit_train_batches = _WARM
+        self._all = int(trainer.num_training_batches)
+        self._cut(trainer, _WARM)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how long the next epoch is to be."""
+        steps, batches = self.epochs[-1].steps, _WARM
         if len(self.epochs) % 2:
-            step = (
-                self.epochs[-1].steps[-1] - self.epochs[-1].steps[0] if len(self.epochs[-1].steps) > 1 else self.limit
-            )
-            trainer.limit_train_batches = max(self.fewest, int(self.limit / max(step, 1e-4)))
-        else:
-            trainer.limit_train_batches = _WARM
+            pace = (steps[-1] - steps[0]) / max(1, len(steps) - 1) or self.limit
+            batches = max(self.fewest, int(self.limit / pace))
+        self._cut(trainer, batches)
+
+    def _cut(self, trainer: L.Trainer, batches: int) -> None:
+        """So many batches of the next epoch, after which it is evaluated."""
+        trainer.fit_loop.max_batches = trainer.val_check_batch = min(batches, self._all)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """A step has ended."""

@@ -32,7 +32,7 @@ from tl_lightning.strategies.plan import Phase
 _LIMIT = 1.5  # seconds of a pass, or of an epoch, that are tried
 _PHASES = 3  # that are tried of those of a plan; others take what lies between
 _EVALUATED = 2  # batches of evaluation that are tried
-_ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None, "reload_dataloaders_every_n_epochs": 1}
+_ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 _REPORT = 2.0  # seconds that report.html takes or so
 
 
