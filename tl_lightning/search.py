@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,13 +112,15 @@ class Search:
         return bool(trial.should_prune())
 
     def importance(self) -> Mapping[str, float]:
-        """How much each word tells the better trials from all, 1 in all (PED-ANOVA, arXiv:2304.10255)."""
+        """How much each word tells the better trials from all, 1 in all; {} of too few (arXiv:2304.10255)."""
         from optuna.importance import get_param_importances
 
-        several = len(self._study.directions) > 1
+        first = (lambda trial: trial.values[0]) if len(self._study.directions) > 1 else None
         try:
-            return get_param_importances(self._study, target=(lambda trial: trial.values[0]) if several else None)
-        except (ValueError, RuntimeError):  # fewer than two trials, or all of them alike
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # of too few trials, which would all weigh the same
+                return get_param_importances(self._study, target=first)
+        except (ValueError, RuntimeError, UserWarning):
             return {}
 
     def _identity(self, number: int) -> int:
