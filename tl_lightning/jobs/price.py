@@ -33,6 +33,7 @@ _LIMIT = 1.5  # seconds of a pass, or of an epoch, that are tried
 _PHASES = 3  # that are tried of those of a plan; others take what lies between
 _EVALUATED = 2  # batches of evaluation that are tried
 _ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
+_RECORDS = 4_000_000  # bytes of events, logs and the report, or so
 _REPORT = 2.0  # seconds that report.html takes or so
 
 
@@ -93,7 +94,7 @@ def price(settings: Settings) -> tuple[Price, Setup]:
             run_numbers.memory(setup).get("memory/host", 0.0),
             run_numbers.memory(setup).get("memory/gpu", 0.0),
             sum(found.bytes for found in passes),
-            written + weights,
+            (written or weights) + weights + _RECORDS,  # without epochs the one checkpoint is as large as the model
         ), setup
 
 
