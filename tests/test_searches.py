@@ -121,11 +121,11 @@ def test_quick_looks_at_all_and_trains_the_best(photos, tmp_path):
 
 
 def test_several_objectives(photos, tmp_path):
-    words = [*words_of(photos), "hydra.sweeper.trials=3", "hydra.sweeper.objectives=[val/accuracy,params/trainable]",
+    words = [*words_of(photos), "hydra.sweeper.trials=1", "hydra.sweeper.objectives=[val/accuracy,params/trainable]",
              "head=linear,mlp", f"hydra.sweep.dir={tmp_path}/search"]  # fmt: skip
     result = tl("-m", *words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert Search(tmp_path / "search" / "search.log", ["max", "min"]).told() == 3
+    assert Search(tmp_path / "search" / "search.log", ["max", "min"]).told() == 1
 
 
 @pytest.mark.parametrize(("words", "said"), [
