@@ -34,12 +34,12 @@ CONF
   slurmctld
   slurmd
   sleep 3
-  scontrol update nodename="$(hostname)" state=resume 2> /dev/null
+  scontrol update nodename="$(hostname)" state=resume 2> /dev/null || true
   sinfo
 }
 
 stop_slurm() {
-  scancel --user="$USER" 2> /dev/null
+  scancel --user="$(id -un)" 2> /dev/null
   pkill slurmd
   pkill slurmctld
   pkill munged

@@ -3,16 +3,16 @@
 import csv
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
 from tests.commands import QUICK, REPO, refused, tl
 from tl_lightning import machine
-from tl_lightning.config.product import jobs_of, priced, shared
+from tl_lightning.config.product import combinations, cost_words, feature_words
 from tl_lightning.errors import UserError
 from tl_lightning.jobs import price, processes
 
@@ -52,9 +52,9 @@ def test_launchers_give_the_same_leaderboard(photos, tmp_path):
 def test_a_launcher_that_is_not_there(photos, tmp_path):
     words = four_jobs(photos)
     refused(tl("-m", *words, "hydra/launcher=joblob", cwd=tmp_path), "there is no hydra/launcher/joblob", "joblib")
-    if not shutil.which("sbatch"):
-        refused(tl("-m", *words, "hydra/launcher=submitit_slurm", cwd=tmp_path), "there is no SLURM here")
-    if "ray" not in sys.modules:
+    nowhere = {"PATH": str(tmp_path)}
+    refused(tl("-m", *words, "hydra/launcher=submitit_slurm", cwd=tmp_path, env=nowhere), "there is no SLURM here")
+    if find_spec("ray") is None:
         refused(tl("-m", *words, "hydra/launcher=ray", cwd=tmp_path), "needs Ray: pip install ray")
 
 
@@ -83,13 +83,13 @@ def test_processes_share_out_cores_and_gpus(tmp_path):
 
 
 def test_jobs_that_share_a_pass_follow_each_other():
-    jobs = jobs_of(["seed=0,1", "strategy=a,b", "optimizer.lr=1,2"])
+    jobs = combinations(["seed=0,1", "strategy=a,b", "optimizer.lr=1,2"])
     strategies = [word for job in jobs for word in job if word.startswith("strategy")]
     assert strategies == ["strategy=a"] * 4 + ["strategy=b"] * 4
     assert len({tuple(job) for job in jobs}) == 8
-    assert jobs_of(["seed=0,1", "seed=3"]) == [["seed=3"]]  # a later word in place of an earlier
-    assert shared(["optimizer=sam", "seed=1"]) == shared(["optimizer=adamw", "seed=0"])
-    assert priced(["optimizer=sam", "seed=1"]) != priced(["optimizer=adamw", "seed=0"])  # two passes a step
+    assert combinations(["seed=0,1", "seed=3"]) == [["seed=3"]]  # a later word in place of an earlier
+    assert feature_words(["optimizer=sam", "seed=1"]) == feature_words(["optimizer=adamw", "seed=0"])
+    assert cost_words(["optimizer=sam", "seed=1"]) != cost_words(["optimizer=adamw", "seed=0"])  # two passes a step
 
 
 KEEPER = """

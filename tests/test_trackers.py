@@ -6,7 +6,7 @@ import pytest
 
 from tests.commands import QUICK, refused, tl
 from tl_lightning.reports import writers
-from tl_lightning.reports.trackers import OnWandb
+from tl_lightning.reports.trackers import WandbWriter
 
 
 def wandb_records(data):
@@ -111,7 +111,7 @@ def test_what_fails_is_over_for_a_tracker(monkeypatch):
     class Logger:
         experiment = Run()
 
-    monkeypatch.setattr(writers, "WRITERS", {Logger: OnWandb})
+    monkeypatch.setattr(writers, "WRITERS", {Logger: WandbWriter})
     with pytest.raises(RuntimeError, match="out of memory"), writers.aborting([Logger()]):
         raise RuntimeError("out of memory")
     assert ended == [1]

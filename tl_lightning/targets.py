@@ -39,6 +39,11 @@ _LIBRARIES = {
     "lightning.pytorch.callbacks": ("lightning.pytorch.callbacks", "Callback"),
     "lightning.pytorch.loggers": ("lightning.pytorch.loggers", "Logger"),
 }
+# Loggers that write elsewhere than into the run.
+_SENDERS = (
+    "tl_lightning.reports.Wandb", "tl_lightning.reports.MLFlow",
+    *(f"lightning.pytorch.loggers.{name}Logger" for name in ("Comet", "Lit", "MLFlow", "Neptune", "Wandb")),
+)  # fmt: skip
 GROUPS = ("backbones", "strategies", "heads", "data")  # entry points tl_lightning.GROUP add options to
 _SPECIAL = ("_target_", "_partial_", "_convert_")
 
@@ -68,6 +73,11 @@ def resolve(name: str, allow: Sequence[str] = ()) -> Any:
     if module and (name in _installed() or any(name.startswith(f"{package}.") for package in allow)):
         return _own(name, module, attribute)
     raise UserError(_refusal(name))
+
+
+def sends(spec: Any) -> bool:
+    """Whether a description is that of a logger which writes elsewhere than into the run."""
+    return isinstance(spec, Mapping) and spec.get("_target_") in _SENDERS
 
 
 def names(spec: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from tl_lightning import machine
 from tl_lightning.cli.main import Task
-from tl_lightning.config.product import as_words, differing, jobs_of, shared
+from tl_lightning.config.product import as_words, combinations, differing, feature_words
 from tl_lightning.runs.sweep_folder import SweepFolder
 
 
@@ -48,7 +48,9 @@ class Launching(Sweeper):
 
         `swept`: the words in which they differ.
         """
-        self.validate_batch_is_legal(list({shared(job): job for job in jobs}.values()))  # others have the same keys
+        self.validate_batch_is_legal(
+            list({feature_words(job): job for job in jobs}.values())
+        )  # others have the same keys
         OmegaConf.save(self.config, self.folder.path / "multirun.yaml")
         self.folder.expect(number, swept)
         if self.price:
@@ -71,6 +73,6 @@ class Grid(Launching):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all jobs. Raises UserError for words that make none."""
-        jobs = jobs_of([*as_words(self.params), *arguments])
+        jobs = combinations([*as_words(self.params), *arguments])
         self.begin(jobs, len(jobs), differing(jobs))
         self.launch(jobs, range(len(jobs)))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_lightning import checks
 from tl_lightning.cli.grid import Launching
 from tl_lightning.config.compose import composed
-from tl_lightning.config.product import as_words, differing, jobs_of
+from tl_lightning.config.product import as_words, combinations, differing
 from tl_lightning.errors import UserError
-
-log = logging.getLogger(__name__)
 
 
 class Halving(Launching):
@@ -30,7 +27,7 @@ class Halving(Launching):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the rungs one after the other. Raises UserError for words that make no job, or that sweep over epochs."""
-        jobs = jobs_of([*as_words(self.params), *arguments])
+        jobs = combinations([*as_words(self.params), *arguments])
         epochs = {composed(job)["trainer"]["max_epochs"] for job in jobs}
         if len(epochs) > 1:
             raise UserError("halving compares runs after equal epochs: trainer.max_epochs must be one number")

@@ -29,8 +29,9 @@ from tl_lightning.cli.pricing import plan
 from tl_lightning.cli.sweep import already, completed, gone_on_with, only_progress, refuse_another
 from tl_lightning.config.compose import check_choices, plain, register
 from tl_lightning.config.explain import CAUGHT, expected, explain
-from tl_lightning.config.words import arguments
+from tl_lightning.config.words import arguments, is_sweep
 from tl_lightning.errors import Stopped, UserError
+from tl_lightning.jobs import outside_ranks
 from tl_lightning.options import conf_dir
 from tl_lightning.runs.folder import RunFolder
 from tl_lightning.runs.sweep_folder import REFUSED
@@ -38,7 +39,6 @@ from tl_lightning.runs.sweep_folder import REFUSED
 log = logging.getLogger(__name__)
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-_LAUNCHED = {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"}
 Job = Callable[[dict[str, Any], list[str]], float | None]  # (values, words) to what a sweeper optimises
 
 
@@ -76,15 +76,17 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the line is ours
 
     with one_line_errors(debug="debug=true" in argv), _stoppable(), _ranks_dismissed():
-        if _further_rank():
-            return None
+        if outside_ranks.rank():
+            from tl_lightning.jobs.processes import follow_all
+
+            return follow_all()
         register()
         words = arguments(gone_on_with(argv))
         check_choices(words)
         check_folders(words)
         if PLAN in words and config_name == "train":
             return plan([word for word in words if word != PLAN])
-        if _first_of_several() and any(word in ("-m", "--multirun") for word in words):
+        if outside_ranks.rank() is not None and is_sweep(words):
             raise UserError(
                 "a sweep starts the ranks of its jobs: leave torchrun or srun out (-m trainer.devices=2), or start "
                 "jobs of several machines one by one"
@@ -97,34 +99,13 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
             sys.argv[1:] = before
 
 
-def _further_rank() -> bool:
-    """Whether this is a further rank of torchrun's or srun's; then its work is done."""
-    if not _LAUNCHED & os.environ.keys():  # nobody has to wait for torch to hear that
-        return False
-    from tl_lightning.jobs.processes import take_part
-
-    return take_part()
-
-
-def _first_of_several() -> bool:
-    """Whether torchrun or srun has started this process with others."""
-    if not _LAUNCHED & os.environ.keys():
-        return False
-    from tl_lightning.jobs import outside_ranks
-
-    return outside_ranks.number() is not None
-
-
 @contextmanager
 def _ranks_dismissed() -> Iterator[None]:
     """At its end the ranks that wait for the first one hear that there is nothing more to do."""
     try:
         yield
     finally:
-        if _LAUNCHED & os.environ.keys():
-            from tl_lightning.jobs import outside_ranks
-
-            outside_ranks.tell(None)
+        outside_ranks.publish(None)
 
 
 @dataclass(frozen=True)

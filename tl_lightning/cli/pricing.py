@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tl_lightning.config.compose import composed, sweeper_of
-from tl_lightning.config.product import as_words, jobs_of, priced
+from tl_lightning.config.product import as_words, combinations, cost_words
 from tl_lightning.config.settings import settings_of
+from tl_lightning.config.words import SWEEP, is_sweep
 from tl_lightning.errors import UserError
 from tl_lightning.printable import printable
 from tl_lightning.runs.sweep_folder import duration
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
     from tl_lightning.jobs.price import Price
 
 WORD = "plan=true"
-_SWEEP = ("-m", "--multirun")
 
 
 def plan(words: Sequence[str]) -> None:
     """Print the phases of a run, or the jobs of a sweep, and their price. Raises UserError for bad input."""
     if resumed := [word for word in words if word.startswith("resume=")]:
         raise UserError(f"plan=true is of runs that are to come: leave out {resumed[0]}")
-    if not any(word in _SWEEP for word in words):
+    if not is_sweep(words):
         with tempfile.TemporaryDirectory() as scratch:
             settings = settings_of(composed(words, scratch))
             from tl_lightning.jobs.price import lines, price
@@ -32,14 +32,14 @@ def plan(words: Sequence[str]) -> None:
             found, setup = price(settings)
             print(printable("\n".join(lines(found, setup)), lines=True))
         return
-    told = [word for word in words if word not in _SWEEP and not word.startswith("hydra.sweep.")]
+    told = [word for word in words if word not in SWEEP and not word.startswith("hydra.sweep.")]
     sweeper, params = sweeper_of(told)
     if sweeper != "grid":
         raise UserError(
             f"plan=true prices grids; the jobs of hydra/sweeper={sweeper} depend on what comes of others: "
             "hydra.sweeper.price=true says before the first one what they would take"
         )
-    print(prices(jobs_of([*as_words(params), *told])))
+    print(prices(combinations([*as_words(params), *told])))
 
 
 def prices(jobs: Sequence[Sequence[str]]) -> str:
@@ -49,7 +49,7 @@ def prices(jobs: Sequence[Sequence[str]]) -> str:
 
     groups: dict[tuple[str, ...], list[Sequence[str]]] = {}
     for job in jobs:
-        groups.setdefault(priced(job), []).append(job)
+        groups.setdefault(cost_words(job), []).append(job)
     common = set.intersection(*(set(words) for words in groups))
     total, passes, rows = 0.0, dict[tuple[str, ...], float](), []
     for number, (words, alike) in enumerate(groups.items(), 1):

@@ -9,7 +9,7 @@ from typing import Any
 from tl_lightning import checks
 from tl_lightning.cli.grid import Launching
 from tl_lightning.config.compose import backbones
-from tl_lightning.config.product import as_words, jobs_of
+from tl_lightning.config.product import as_words, combinations
 from tl_lightning.errors import UserError
 
 
@@ -35,7 +35,7 @@ class Quick(Launching):
             here = self.folder.noted("backbones") or self._here()  # of one that goes on, those that it began with
             self.folder.note(backbones=here)
             words.append(f"backbone={','.join(here)}")
-        jobs = jobs_of([*words, "strategy=linear_probe"])
+        jobs = combinations([*words, "strategy=linear_probe"])
         self.begin(jobs, len(jobs), ["backbone", "strategy"])
         self.launch(jobs, range(len(jobs)))
         best = self.folder.noted("best") or self._best(jobs)

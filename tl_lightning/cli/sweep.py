@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tl_lightning.config.compose import new_folder
+from tl_lightning.config.words import SWEEP, is_sweep
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.options import options
 from tl_lightning.runs.folder import RunFolder
@@ -26,7 +27,7 @@ from tl_lightning.runs.sweep_folder import REFUSED, SweepFolder
 
 log = logging.getLogger(__name__)
 
-SWEEP = "TL_SWEEP"  # for loggers that show the jobs of a sweep together
+_VARIABLE = "TL_SWEEP"  # for loggers that show the jobs of a sweep together
 _SHARE = 0.05  # of a sweep's time that leaderboards may take before its end
 
 
@@ -44,7 +45,7 @@ def gone_on_with(words: Sequence[str]) -> list[str]:
     if not folder.file.is_file():
         raise UserError(f"{said} holds no sweep, nor is it a ready one: {nearest(said, options('sweep'))}")
     begun = folder.words()
-    others = [w for w in words if not w.startswith("sweep=") and w not in ("-m", "--multirun", "debug=true")]
+    others = [w for w in words if not w.startswith("sweep=") and w not in (*SWEEP, "debug=true")]
     if others:
         raise UserError(f"sweep={said} goes on with the words that began it: leave out {others[0]}")
     return ["-m", *begun, f"hydra.sweep.dir='{folder.path}'", *(w for w in words if w == "debug=true")]
@@ -55,7 +56,7 @@ def completed(words: Sequence[str]) -> list[str]:
 
     Raises UserError for a SLURM that is not there.
     """
-    if not any(word in ("-m", "--multirun") for word in words):
+    if not is_sweep(words):
         return list(words)
     if "hydra/launcher=submitit_slurm" in words and not shutil.which("sbatch"):
         raise UserError("hydra/launcher=submitit_slurm: there is no SLURM here (sbatch is not found): start it on the "
@@ -65,7 +66,9 @@ def completed(words: Sequence[str]) -> list[str]:
     if not folder:
         folder = new_folder(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
         more.append(f"hydra.sweep.dir='{folder}'")
-    os.environ[SWEEP] = Path(folder).absolute().as_posix().strip("/").replace("/", ":")[-120:]  # a name, and no path
+    os.environ[_VARIABLE] = (
+        Path(folder).absolute().as_posix().strip("/").replace("/", ":")[-120:]
+    )  # a name, and no path
     return [*words, *more]
 
 
@@ -87,7 +90,7 @@ def refuse_another(folder: Path, words: Sequence[str]) -> None:
 
 def _plain(words: Sequence[str]) -> list[str]:
     """Words without those that say where, and how to show errors."""
-    return [w for w in words if w not in ("-m", "--multirun", "debug=true") and not w.startswith("hydra.sweep.dir=")]
+    return [w for w in words if w not in (*SWEEP, "debug=true") and not w.startswith("hydra.sweep.dir=")]
 
 
 def already(folder: Path, until: float) -> float | None:

@@ -34,8 +34,7 @@ _MEANT = {
     "device": "trainer=gpu or trainer=cpu", "out": "hydra.run.dir=FOLDER", "output": "hydra.run.dir=FOLDER",
     "data_dir": "data.root=FOLDER", "root": "data.root=FOLDER", "dataset": "data.root=FOLDER",
 }  # fmt: skip
-_SWEEP = "pip install 'tl-lightning[sweep]'"
-_LAUNCHERS = {"joblib": _SWEEP, "submitit_local": _SWEEP, "submitit_slurm": _SWEEP}
+_LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")  # of the extra `sweep`
 _HINTS = {
     "LexerNoViableAlt": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
     "mismatched input": "; quote a value of spaces or brackets, e.g. 'key=\"a (b)\"'",
@@ -59,7 +58,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         missing = str(error.missing_cfg_file)
         if (asked := missing.removeprefix("hydra/launcher/")) in _LAUNCHERS:
-            return f"hydra/launcher={asked} is not installed: {_LAUNCHERS[asked]}"
+            return f"hydra/launcher={asked} is not installed: pip install 'tl-lightning[sweep]'"
         return f"there is no {missing}: {nearest(missing.rpartition('/')[2], error.options)}"
     first = str(error).strip().splitlines()[0].rstrip(".")
     if match := re.match(r"Could not override '(.+)'", first):

@@ -12,12 +12,12 @@ from tl_lightning.config.compose import written
 from tl_lightning.errors import UserError
 
 # Words that change nothing of what a run takes, and others that change nothing of what frozen stages compute.
-_COST_NOTHING = ("seed", "optimizer.lr", "optimizer.weight_decay", "schedule", "label_smoothing", "report")
-_ABOVE = (*_COST_NOTHING, "head", "optimizer", "regularizer", "callbacks", "logger", "trainer.max_epochs",
+_SAME_COST = ("seed", "optimizer.lr", "optimizer.weight_decay", "schedule", "label_smoothing", "report")
+_SAME_FEATURES = (*_SAME_COST, "head", "optimizer", "regularizer", "callbacks", "logger", "trainer.max_epochs",
           "data.class_weights", "data.sampler")  # fmt: skip
 
 
-def jobs_of(words: Sequence[str]) -> list[list[str]]:
+def combinations(words: Sequence[str]) -> list[list[str]]:
     """The words of every job: all combinations of those that list several values, a later word in place of an earlier.
 
     Jobs that share what their frozen stages compute follow each other, so that it is computed once, and is still there
@@ -37,7 +37,7 @@ def jobs_of(words: Sequence[str]) -> list[list[str]]:
             raise UserError(f"{override.input_line} lists no value")
     grouped: dict[tuple[str, ...], list[list[str]]] = {}
     for job in map(list, product(*choices.values())):
-        grouped.setdefault(shared(job), []).append(job)
+        grouped.setdefault(feature_words(job), []).append(job)
     return [job for group in grouped.values() for job in group]
 
 
@@ -50,14 +50,14 @@ def differing(jobs: Sequence[Sequence[str]]) -> list[str]:
     return [name for name, words in values.items() if len(words) > 1]
 
 
-def shared(job: Sequence[str]) -> tuple[str, ...]:
+def feature_words(job: Sequence[str]) -> tuple[str, ...]:
     """The words that choose what frozen stages compute."""
-    return _without(job, _ABOVE)
+    return _without(job, _SAME_FEATURES)
 
 
-def priced(job: Sequence[str]) -> tuple[str, ...]:
+def cost_words(job: Sequence[str]) -> tuple[str, ...]:
     """The words that choose what a run takes."""
-    return _without(job, _COST_NOTHING)
+    return _without(job, _SAME_COST)
 
 
 def _without(job: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

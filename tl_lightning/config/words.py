@@ -15,8 +15,13 @@ from tl_lightning.options import OWN, conf_dir, groups
 
 _SPECIAL = " ,=:(){}[]$'\"\\#%~"
 _PATHS = ("data.root", "data.file", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
-_SWEEP = ("-m", "--multirun")
+SWEEP = ("-m", "--multirun")
 _OWN = ("backbone", "strategy", "head", "data", "task")  # groups of which an option `own` holds nothing but a target
+
+
+def is_sweep(words: Sequence[str]) -> bool:
+    """Whether a command line asks for a sweep."""
+    return any(word in SWEEP for word in words)
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -29,9 +34,9 @@ def arguments(argv: Sequence[str]) -> list[str]:
     """
     if nameless := [word for word in argv if word.lstrip("+~").startswith("=")]:
         raise UserError(f"'{nameless[0]}' names nothing: say key=value")
-    sweeping = any(word in _SWEEP for word in argv)
+    sweeping = is_sweep(argv)
     expanded = [_expanded(word) for word in argv]
-    words = [_quoted(word, sweeping) for word in sorted(expanded, key=lambda word: word not in _SWEEP)]
+    words = [_quoted(word, sweeping) for word in sorted(expanded, key=lambda word: word not in SWEEP)]
     keys = [word.lstrip("+").partition("=")[0] for word in words]
     if "resume" in keys:
         return [f"++{w}" if w.startswith("data.") else w for w in words]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning as L
 import numpy as np
@@ -108,10 +108,9 @@ class Frozen:
             passes.append((self.plan.boundary, self._kept()))
         store = None if self.options.cache == "off" else Store("features")
         found = []
+        unseen = replace(self.options, show=False)
         for boundary, wanted in passes:
-            images = sum(self.data.samples.size(split) for split, _ in wanted)
-            prefix = Prefix(self.backbone, boundary, self.options.engine, device, images, self.options.half)
-            extractor = Extractor(prefix, self.data, store, self.options.dtype, show=False)
+            extractor = _extractor(self.backbone, boundary, wanted, self.data, unseen, device, store)
             found.append(estimate_pass(extractor, wanted, limit))
         return found
 
@@ -142,11 +141,10 @@ def kept_rows(
     images = sum(data.samples.size(split) for split, _ in wanted)
 
     def rows(store: Store | None) -> list[np.ndarray]:
-        prefix = Prefix(backbone, boundary, options.engine, device, images, options.half)
-        extractor = Extractor(prefix, data, store, options.dtype, options.show)
+        extractor = _extractor(backbone, boundary, wanted, data, options, device, store)
         found = extractor.rows(wanted)
         where = "in memory" if store is None else f"in {store.root}"
-        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} {data.samples.noun}/s, {prefix.name}"
+        pace = f"{extractor.computed / max(extractor.seconds, 1e-9):.0f} {data.samples.noun}/s, {extractor.prefix.name}"
         how = f"{extractor.computed} computed at {pace}" if extractor.computed else "all from an earlier run"
         log.info(f"cache     {reason}: {images} rows, {human(extractor.kept)} {where}; {how}")
         return found
@@ -162,3 +160,17 @@ def kept_rows(
             raise NoRoom(f"{disk}; {memory}") from memory
         log.warning(f"cache     for this run alone: {disk}")
         return found
+
+
+def _extractor(
+    backbone: Backbone,
+    boundary: int,
+    wanted: Sequence[tuple[str, View]],
+    data: FeatureSource,
+    options: Options,
+    device: torch.device,
+    store: Store | None,
+) -> Extractor:
+    images = sum(data.samples.size(split) for split, _ in wanted)
+    prefix = Prefix(backbone, boundary, options.engine, device, images, options.half)
+    return Extractor(prefix, data, store, options.dtype, options.show)

@@ -85,14 +85,15 @@ def price(settings: Settings) -> tuple[Price, Setup]:
             _tried(setup, passes, RunFolder(settings.run_dir)) if setup.module.plan.phases else ((), 0.0, 0)
         )
         weights = sum(t.nbytes for t in state_of(setup.module.backbone.net, setup.module.head).values())
+        memory = run_numbers.memory(setup)
         return Price(
             built + sum(found.seconds for found in passes if not any(found.keys)),
             {found.keys: found.seconds for found in passes if any(found.keys)},
             solved,
             phases,
             end + _REPORT * settings.report,
-            run_numbers.memory(setup).get("memory/host", 0.0),
-            run_numbers.memory(setup).get("memory/gpu", 0.0),
+            memory.get("memory/host", 0.0),
+            memory.get("memory/gpu", 0.0),
             sum(found.bytes for found in passes),
             (written or weights) + weights + _RECORDS,  # without epochs the one checkpoint is as large as the model
         ), setup

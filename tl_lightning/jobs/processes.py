@@ -34,7 +34,7 @@ def following(run: Path, job: str = "train", allow: Sequence[str] = ()) -> Itera
     before = {name: os.environ.get(name) for name in _VARIABLES}
     dead: list[str] = []
     try:
-        outside_ranks.tell(run, job, allow)
+        outside_ranks.publish(run, job, allow)
         with launching(_command(run, job, allow)) as dead:
             yield
     except UserError:
@@ -78,22 +78,19 @@ def _command(run: Path, job: str, allow: Sequence[str]) -> list[str]:
 
 def refuse_ranks(world_size: int) -> None:
     """Raise UserError where torchrun or srun has started other ranks than the trainer has been told of."""
-    started = outside_ranks.started()
-    if outside_ranks.number() is not None and started != world_size:
+    started = outside_ranks.world_size()
+    if outside_ranks.rank() is not None and started != world_size:
         raise UserError(
             f"{started} processes were started, the trainer has been told of {world_size}: say trainer.devices (of one "
             "machine), trainer.num_nodes and trainer.strategy=ddp"
         )
 
 
-def take_part() -> bool:
-    """Whether torchrun or srun has started this process as a further rank; then it did what the first one said."""
-    if not outside_ranks.number():
-        return False
-    while said := outside_ranks.told():
+def follow_all() -> None:
+    """As a further rank of torchrun's or srun's: take part in whatever runs the first one begins."""
+    while said := outside_ranks.next_run():
         run, job, allow = said
         follow(str(run), job, allow)
-    return True
 
 
 def follow(run: str, job: str, allow: Sequence[str] = ()) -> None:

@@ -35,7 +35,7 @@ def attempt(
     The samples that are held out are the same for every strategy; those for validation and test are not looked at.
     Raises UserError where the data come from Python, and can be divided there alone, and under torchrun or srun.
     """
-    if outside_ranks.number() is not None:
+    if outside_ranks.rank() is not None:
         raise UserError("strategy.trial_seconds: trials need ranks of their own, which torchrun and srun do not start")
     if not isinstance(settings.data, dict):
         raise UserError("strategy.trial_seconds: data given from Python cannot be divided for trials; leave it out")

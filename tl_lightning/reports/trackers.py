@@ -117,7 +117,7 @@ class Writer:
         raise NotImplementedError
 
 
-class OnTensorBoard(Writer):
+class TensorBoardWriter(Writer):
     """Into the file of events."""
 
     def figure(self, tag: str, figure: Figure, step: int) -> None:
@@ -153,7 +153,7 @@ class OnTensorBoard(Writer):
         self.logger.experiment.close()
 
 
-class OnWandb(Writer):
+class WandbWriter(Writer):
     """To Weights & Biases, or into its folder if it is offline."""
 
     def begin(self, settings: Mapping[str, Any]) -> None:
@@ -196,7 +196,7 @@ class OnWandb(Writer):
         run.finish()
 
 
-class OnMLFlow(Writer):
+class MLFlowWriter(Writer):
     """Into MLflow's database and its folder of artifacts."""
 
     def begin(self, settings: Mapping[str, Any]) -> None:
@@ -232,9 +232,9 @@ class OnMLFlow(Writer):
 
 
 WRITERS: Mapping[type[Logger], type[Writer]] = {
-    TensorBoardLogger: OnTensorBoard,
-    WandbLogger: OnWandb,
-    MLFlowLogger: OnMLFlow,
+    TensorBoardLogger: TensorBoardWriter,
+    WandbLogger: WandbWriter,
+    MLFlowLogger: MLFlowWriter,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tl_lightning import targets
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
 from tl_lightning.runs.folder import RunFolder
@@ -36,8 +37,6 @@ _FREE = (
     "engine",
     "report",
 )
-_LIGHTNING = tuple(f"lightning.pytorch.loggers.{name}Logger" for name in ("Comet", "Lit", "MLFlow", "Neptune", "Wandb"))
-_SENDING = ("tl_lightning.reports.Wandb", "tl_lightning.reports.MLFlow", *_LIGHTNING)
 _OURS = ("resume", "debug", "allow", "run_dir")  # of this command line, not of the run
 
 
@@ -62,7 +61,7 @@ def resumed(folder: RunFolder, values: Mapping[str, Any], words: Sequence[str]) 
     saved["callbacks"] = {**_unsteered(saved.get("callbacks") or {}), **steered}
     patience = _patience(saved)
     saved["logger"] = _loggers(saved.get("logger") or {}, values.get("logger") or {})
-    if any(_sends(spec) for spec in (values.get("logger") or {}).values()):
+    if any(targets.sends(spec) for spec in (values.get("logger") or {}).values()):
         words = [word for word in words if not word.lstrip("+~").startswith("logger")]
     take_over(saved, values, words, _FREE)
     saved["resume"] = str(folder.path)
@@ -103,7 +102,7 @@ def refuse_outside(folder: RunFolder) -> None:
     """Raise UserError if something would be written beyond the folder: by a path in its values, or by a link in it."""
     values = folder.config(here=".")
     values["callbacks"] = _unsteered(values.get("callbacks") or {})
-    values["logger"] = {name: spec for name, spec in (values.get("logger") or {}).items() if not _sends(spec)}
+    values["logger"] = {name: spec for name, spec in (values.get("logger") or {}).items() if not targets.sends(spec)}
     for key, text in (found for group in ("callbacks", "logger") for found in _texts(values.get(group), group)):
         if Path(text).is_absolute() or ".." in Path(text).parts:
             raise UserError(f"{folder.config_file}: {key}={text} leads out of the run's folder")
@@ -115,16 +114,11 @@ def _loggers(saved: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any
 
     Others send what they are told elsewhere, which a folder that may come from a stranger is not to decide.
     """
-    kept = {name: spec for name, spec in saved.items() if not _sends(spec)}
-    named = {name: spec for name, spec in told.items() if _sends(spec)}
+    kept = {name: spec for name, spec in saved.items() if not targets.sends(spec)}
+    named = {name: spec for name, spec in told.items() if targets.sends(spec)}
     if left := sorted(saved.keys() - kept.keys() - named.keys()):
         log.warning(f"logger    {', '.join(left)}: left out, say logger={left[0]} to go on there")
     return {**kept, **named}
-
-
-def _sends(spec: Any) -> bool:
-    """Whether a description is that of a logger which writes elsewhere than into the run."""
-    return isinstance(spec, Mapping) and spec.get("_target_") in _SENDING
 
 
 def _unsteered(callbacks: Mapping[str, Any]) -> dict[str, Any]:

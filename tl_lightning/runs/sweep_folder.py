@@ -117,26 +117,20 @@ class SweepFolder:
         RunFolder(self.path).write_json(self.file, {**self._read(), **values})
 
     def noted(self, name: str) -> Any:
-        """What was written down; None for nothing."""
-        return self._read().get(name)
+        """What was written down; None for nothing, also where this is no sweep."""
+        try:
+            return self._read().get(name)
+        except UserError:
+            return None
 
     def expect(self, jobs: int, swept: Sequence[str]) -> None:
         """Write down that so many jobs are to come, some of which may be done already, and the words they differ in."""
         self.note(jobs=jobs, swept=list(swept), done=len(self.done()), began=time.time())
 
-    def _read(self) -> dict[str, Any]:
-        """Raises UserError where the file is damaged."""
-        self.words()
-        found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-        return found
-
     def swept(self) -> list[str] | None:
         """The words in which the jobs differ; None where this is no sweep, or one of which nobody has said so."""
-        try:
-            found = json.loads(self.file.read_text(encoding="utf-8"))["swept"]
-            return [str(name) for name in found]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        found = self.noted("swept")
+        return [str(name) for name in found] if isinstance(found, list) else None
 
     def done(self) -> list[Path]:
         """Folders of the jobs that have ended, well or not."""
@@ -145,22 +139,23 @@ class SweepFolder:
 
     def progress(self) -> Progress | None:
         """How far the sweep has come; None where nobody has said how many jobs there are."""
-        try:
-            told = json.loads(self.file.read_text(encoding="utf-8"))
-            return Progress(len(self.done()), told["jobs"], told["done"], time.time() - told["began"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        jobs, done, began = (self.noted(name) for name in ("jobs", "done", "began"))
+        return Progress(len(self.done()), jobs, done, time.time() - began) if jobs and began else None
 
     def words(self) -> list[str]:
         """The words that began the sweep. Raises UserError if none was begun, or the file is damaged."""
+        return list(self._read()["words"])
+
+    def _read(self) -> dict[str, Any]:
+        """Raises UserError as `words`."""
         try:
-            found = json.loads(self.file.read_text(encoding="utf-8"))["words"]
-            assert all(isinstance(word, str) for word in found)
+            found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+            assert all(isinstance(word, str) for word in found["words"])
         except FileNotFoundError as error:
             raise UserError(f"{self.path} holds no sweep: {self.file.name} is missing") from error
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise UserError(f"{self.file} is damaged: begin the sweep anew in another folder") from error
-        return list(found)
+        return found
 
 
 def jobs_of(places: Sequence[Path]) -> tuple[list[Job], list[str]]:
