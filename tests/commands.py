@@ -1,8 +1,17 @@
-"""Commands as a user types them: true processes, their output, their exit code."""
+"""Commands as a user types them: processes of their own, their output, their exit code.
 
+Most of what a short command takes is importing torch and Lightning. `tl` runs a program of this package in a fork of a
+process that has done so and nothing else; one that is no file or finds packages elsewhere starts from nothing, and so do
+the launchers of sweeps (`fork=False`), whose processes are made by other libraries.
+"""
+
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 REPO = Path(__file__).parents[1]
@@ -10,10 +19,38 @@ QUICK = ["backbone=mobilenet_v2", "backbone.weights=null", "backbone.image_size=
          "data.workers=0", "trainer=cpu", "trainer.max_epochs=1"]  # fmt: skip
 
 
-def tl(*arguments, cwd, program=(sys.executable, str(REPO / "train.py")), env=None):
-    return subprocess.run(
-        [*program, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})}
-    )
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tl_lightning.jobs.train", "tl_lightning.cli.sweep"])
+
+
+def tl(*arguments, cwd, program=(sys.executable, str(REPO / "train.py")), env=None, fork=True):
+    command, whole = [*program, *map(str, arguments)], {**os.environ, **(env or {})}
+    if fork and command[1].endswith(".py") and "PYTHONPATH" not in whole:
+        return _forked(command, str(cwd), whole)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=whole)
+
+
+def _forked(command, cwd, env):
+    with ExitStack() as files:
+        streams = [files.enter_context(tempfile.NamedTemporaryFile("r+")) for _ in range(2)]
+        process = _forks.Process(target=_run, args=(command[1:], cwd, env, [file.name for file in streams]))
+        process.start()
+        process.join(300)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(command, 300)
+        return subprocess.CompletedProcess(command, process.exitcode, *(file.read() for file in streams))
+
+
+def _run(arguments, cwd, env, streams):
+    """What `python FILE ...` does, in this environment and folder, with what is said in two files."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    for descriptor, name in zip((1, 2), streams, strict=True):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def refused(result, *fragments):

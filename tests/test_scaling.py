@@ -35,7 +35,7 @@ def test_launchers_give_the_same_leaderboard(photos, tmp_path):
     boards = {}
     for launcher in ("basic", "joblib", "submitit_local"):
         words = [*four_jobs(photos), f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}"]
-        result = tl("-m", *words, cwd=tmp_path)
+        result = tl("-m", *words, cwd=tmp_path, fork=False)
         assert result.returncode == 0, result.stderr
         boards[launcher] = board(tmp_path / launcher)
         if launcher == "joblib":  # threads are shared out, and each job's lines are in its own log
@@ -44,7 +44,7 @@ def test_launchers_give_the_same_leaderboard(photos, tmp_path):
             assert "epoch   0" in log and "epoch   0" not in result.stdout and "4 of 4" in result.stdout
     assert boards["joblib"] == boards["submitit_local"] == boards["basic"]
     metrics = (tmp_path / "joblib" / "0" / "metrics.json").stat().st_mtime_ns
-    again = tl("-m", "sweep=joblib", cwd=tmp_path)  # the launcher, too, is among the words that began it
+    again = tl("-m", "sweep=joblib", cwd=tmp_path, fork=False)  # the launcher, too, is among the words that began it
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "joblib" / "0" / "metrics.json").stat().st_mtime_ns == metrics
 
