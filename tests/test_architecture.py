@@ -20,7 +20,7 @@ LAYERS = {
     "tasks": 2,
     "data": 3,
     "strategies": 4, "optim": 4, "regularizers": 4,
-    "learner": 5, "features": 5,
+    "learner": 5, "fully_sharded": 5, "features": 5,
     "callbacks": 6, "reports": 6,
     "module": 7, "pretraining": 7,
     "trainer": 8, "config": 8, "runs": 8,

@@ -22,7 +22,7 @@ from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.callbacks.interrupt import Interrupt
 from tl_lightning.callbacks.running_time import RunningTime
 from tl_lightning.config.settings import Settings, Spec
-from tl_lightning.conflicts import refuse_monitor, refuse_objects, refuse_parts, refuse_plan
+from tl_lightning.conflicts import refuse_division, refuse_monitor, refuse_objects, refuse_parts, refuse_plan
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError, nearest
 from tl_lightning.features.facts import measure
@@ -75,6 +75,7 @@ def build(settings: Settings, attempt: Attempt | None = None) -> Setup:
     loggers = [made_of(settings, "logger", spec) for spec in settings.logger.values() if spec]
     with refusing("trainer"):
         trainer = build_trainer(settings.trainer, callbacks, loggers, settings.run_dir)
+    refuse_division(module, trainer, settings.trainer)
     if trainer.world_size > 1:
         refuse_objects(settings)
     frozen = Frozen(backbone, plan, data, feature_options(settings))

@@ -9,6 +9,7 @@
 | lightning 2.6.6 | `subprocess_script._hydra_subprocess_cmd` | an argument of the launcher for the command of a rank |
 | lightning 2.6.6 | `subprocess_script._launch_process_observer` | a dead rank as an exception, in place of a kill |
 | lightning 2.6.6 | `DDPStrategy._setup_model`, `_register_ddp_hooks` | none: wrapping anew (lightning#20340) |
+| lightning 2.6.6 | `ModelParallelStrategy._data_parallel_size` | a size that means all devices |
 | torch 2.13.0 | `Conv2d._conv_forward`, `_reversed_padding_repeated_twice` | `F.conv2d`, every padding mode by hand |
 
 PyPI's torchvision is linked against CUDA. Beside a CPU build of torch its library does not load, and

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+import lightning as L
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import nn
 
+from tl_lightning import fully_sharded
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import batch_norms
 from tl_lightning.callbacks.forgetting import Forgetting
 from tl_lightning.config.settings import Settings
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError, nearest
+from tl_lightning.fully_sharded import FSDP2Strategy
 from tl_lightning.heads.solve import linear_of
+from tl_lightning.module import TransferModule
 from tl_lightning.strategies.plan import Plan
 from tl_lightning.tasks.task import Task
 
@@ -59,6 +63,17 @@ def refuse_plan(plan: Plan, backbone: Backbone, head: nn.Module, trainer: Mappin
         raise UserError("strategy.taps=true reads every stage, so all must learn or none: take strategy.decay above 0")
     if plan.solve:
         linear_of(head)  # now rather than after the features are there
+
+
+def refuse_division(module: TransferModule, trainer: L.Trainer, options: Mapping[str, Any]) -> None:
+    """Raise UserError for what cannot be trained where parameters are divided over the devices."""
+    if not isinstance(trainer.strategy, FSDP2Strategy):
+        return
+    fully_sharded.refuse(module.plan, module.backbone, module.regularizer)
+    if any(isinstance(c, WeightAveraging) for c in trainer.callbacks):  # type: ignore[attr-defined]  # not declared
+        raise UserError(f"callbacks: weights that are divided ({fully_sharded.NAME}) cannot be averaged: leave it out")
+    if options.get("precision") == "16-mixed":
+        raise UserError(f"trainer.precision=16-mixed is not tried with {fully_sharded.NAME}: take bf16-mixed")
 
 
 def refuse_monitor(key: str, callback: Callback, task: Task) -> None:

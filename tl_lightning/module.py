@@ -13,10 +13,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
-from tl_lightning import optim
+from tl_lightning import fully_sharded, optim
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.folding import Folding
 from tl_lightning.backbones.norms import statistics_kept
@@ -90,6 +91,13 @@ class TransferModule(L.LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """What enforces the plan, and leaves out steps that would end it."""
         return [Phases(self.seed), FiniteSteps()]
+
+    def configure_model(self) -> None:
+        """Under ModelParallelStrategy: the parameters divided over its devices. UserError for what is not done then."""
+        if self.device_mesh is not None and not isinstance(self.backbone, FSDPModule):
+            fully_sharded.refuse(self.plan, self.backbone, self.regularizer)
+            fully_sharded.shard(self.backbone, self.head, self.device_mesh["data_parallel"])
+            self._members = None  # the parameters are others
 
     def forward(self, x: Inputs) -> Tensor:
         """Normalised images (N, 3, H, W), tokens (N, T) by name, or what enters at `input_stage`, to (N, C) outputs."""

@@ -19,6 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from tl_lightning import checks
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
+from tl_lightning.fully_sharded import FSDP2Strategy
 
 _OWN = ("compile", "channels_last")  # options of ours among the trainer's
 
@@ -60,7 +61,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 def build_trainer(
     options: Mapping[str, Any], callbacks: Sequence[Callback], loggers: Sequence[Logger], run: Path
 ) -> L.Trainer:
-    """The Trainer with these callbacks and no others. Raises UserError where stages cannot thaw in the middle of a run.
+    """The Trainer with these callbacks and no others. UserError where processes share the work in another way.
 
     A progress bar is left out where nobody looks.
     """
@@ -71,9 +72,9 @@ def build_trainer(
     given["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in kept)
     given["plugins"] = [*(given.get("plugins") or ()), WholeCheckpoints()]
     trainer = L.Trainer(**given, callbacks=kept, logger=list(loggers), default_root_dir=run)
-    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+    if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy)):
         name = type(trainer.strategy).__name__
-        raise UserError(f"trainer.strategy={options['strategy']}: stages cannot thaw under {name}; take auto or ddp")
+        raise UserError(f"trainer.strategy={options['strategy']}: {name} is not tried here; take auto, ddp or fsdp2")
     return trainer
 
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from tl_lightning.batch import Batch
 from tl_lightning.errors import DivergedError
+from tl_lightning.fully_sharded import whole
 from tl_lightning.learner import learner
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class FiniteSteps(Callback):
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not parameters:
             return
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         loss = learner(pl_module).latest_loss
         finite = bool(torch.isfinite(norm if loss is None else norm + loss.to(norm)))
         if trainer.strategy.reduce_boolean_decision(finite):

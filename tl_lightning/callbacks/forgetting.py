@@ -19,6 +19,7 @@ from tl_lightning import checks
 from tl_lightning.backbones.backbone import Backbone
 from tl_lightning.backbones.norms import with_statistics
 from tl_lightning.batch import Batch, Inputs, first_tensor, map_tensors
+from tl_lightning.fully_sharded import whole
 from tl_lightning.learner import Learner, learner
 from tl_lightning.transferability import similarity
 from tl_lightning.transferability.drift import symmetric_kl
@@ -124,7 +125,7 @@ class Forgetting(Callback):
                 values[f"shift/{old.name}"] = similarity.shift(before[i], now[i])
             start = [p.cpu() for _, p in source.stage_parameters(old)]
             values[f"distance/{old.name}"] = similarity.distance(
-                start, [p.cpu() for _, p in module.backbone.stage_parameters(new)]
+                start, [whole(p).cpu() for _, p in module.backbone.stage_parameters(new)]
             )
             pairs = zip(with_statistics(source.stage_modules(old)),
                         with_statistics(module.backbone.stage_modules(new)), strict=True)  # fmt: skip

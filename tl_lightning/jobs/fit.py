@@ -74,6 +74,8 @@ def quiet() -> None:
         "Checkpoint directory .* exists and is not empty",  # a resumed run's own
         "is smaller than the logging interval",  # epochs are logged whatever their length
         "The `srun` command is available",  # on the login node of a cluster
+        "WeightAveraging callback with a model that overrides",  # it divides parameters, where averages are refused
+        "returned a view tensor. An in-place op",  # FSDP2: no head and no stage changes in place what it is given
         "Glyph .* missing",  # class names in scripts that matplotlib's font has not
     ):
         warnings.filterwarnings("ignore", message=f".*{noise}.*")

@@ -15,23 +15,22 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tl_lightning import machine
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.taps import read_last_stage
 from tl_lightning.build import Setup, build
-from tl_lightning.callbacks.checkpoints import BestCheckpoint
 from tl_lightning.callbacks.collecting import Collect
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data import splits
-from tl_lightning.errors import DivergedError
 from tl_lightning.features.facts import source_probabilities
+from tl_lightning.fully_sharded import FSDP2Strategy, whole_state
 from tl_lightning.heads import solve
-from tl_lightning.jobs import announce, run_numbers, trials
+from tl_lightning.jobs import announce, run_numbers, scoring, trials
 from tl_lightning.jobs.end_report import EMBEDDED, end_report
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import first_rank, following, refuse_ranks
+from tl_lightning.module import TransferModule
 from tl_lightning.reports import writers
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
@@ -71,36 +70,66 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
     if isinstance(settings.strategy, Mapping) and settings.strategy["_target_"] != advised["_target_"]:
         settings = replace(settings, strategy=advised)  # ranks and a resumed run follow it without asking
     if setup.trainer.is_global_zero:
-        _write_start(folder, settings, setup)
-        announce.show_advice(folder, setup)
-        announce.introduce(settings, setup)
-        writers.begin(setup.trainer.loggers, _without_objects(settings.plain))
+        _begin(folder, settings, setup)
     loggers = setup.trainer.loggers if setup.trainer.is_global_zero else []
     with writers.aborting(loggers), following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
         loaders = _prepare(setup, checkpoint)
+        plain = _plain(setup)
         learns = bool(setup.module.plan.phases)
         if learns and setup.module.plan.solve and checkpoint is None:
-            _keep_start(setup, loaders)
+            scoring.keep_start(setup, loaders)
         seconds = fit(setup.trainer, setup.module, loaders, folder, checkpoint) if learns else 0.0
         collect = Collect(every=math.ceil(setup.data.samples.size("val") / EMBEDDED))
         before = run_numbers.seconds_before(setup.trainer)
         metrics: dict[str, Any] = {
-            **_scores(setup, loaders, folder, collect),
+            **scoring.final_scores(setup, loaders, folder, collect),
             "seconds/fit": before + seconds,
             "seconds/total": before + time.perf_counter() - started,
             **run_numbers.facts(setup),
             **run_numbers.memory(setup),
         }
         metrics |= announce.why_ended(setup.trainer)
+        setup = _gathered(setup, plain)
     if setup.trainer.is_global_zero:
-        _write_model(folder, settings, setup)
-        folder.write_json(folder.metrics_file, metrics)
-        folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
-        if settings.report:
-            end_report(folder, settings, setup, collect, settings.allow)
-        announce.close_loggers(settings, setup, metrics, folder)
-        announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
+        _end(folder, settings, setup, metrics, collect)
     return metrics
+
+
+def _begin(folder: RunFolder, settings: Settings, setup: Setup) -> None:
+    """Write and say what is going to be trained."""
+    _write_start(folder, settings, setup)
+    announce.show_advice(folder, setup)
+    announce.introduce(settings, setup)
+    writers.begin(setup.trainer.loggers, _without_objects(settings.plain))
+
+
+def _end(folder: RunFolder, settings: Settings, setup: Setup, metrics: dict[str, Any], collect: Collect) -> None:
+    """Write and say what has come of it."""
+    _write_model(folder, settings, setup)
+    folder.write_json(folder.metrics_file, metrics)
+    folder.write_json(folder.overview_file, {k: v.tolist() for k, v in setup.module.overviews.items()})
+    if settings.report:
+        end_report(folder, settings, setup, collect, settings.allow)
+    announce.close_loggers(settings, setup, metrics, folder)
+    announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
+
+
+def _plain(setup: Setup) -> TransferModule | None:
+    """On the first rank a copy of what will be divided, and can then be neither copied nor exported."""
+    divides = isinstance(setup.trainer.strategy, FSDP2Strategy) and setup.trainer.is_global_zero
+    return copy.deepcopy(setup.module) if divides else None
+
+
+def _gathered(setup: Setup, plain: TransferModule | None) -> Setup:
+    """What is written down and looked at: on the first rank the copy, if there is one, with what was learned."""
+    if not isinstance(setup.trainer.strategy, FSDP2Strategy):
+        return setup
+    state = whole_state(setup.module)
+    if plain is None:
+        return setup
+    plain.load_state_dict(state)
+    plain.overviews = setup.module.overviews
+    return replace(setup, module=plain)
 
 
 def follow(folder: RunFolder, allow: tuple[str, ...]) -> None:
@@ -174,58 +203,3 @@ def _prepare(setup: Setup, checkpoint: str | None) -> L.LightningDataModule:
         how = f", then {solution.steps} steps of L-BFGS" if solution.steps else ""
         log.info(f"head      solved: {solution.quality}{how}; {time.perf_counter() - began:.1f} s")
     return loaders
-
-
-def _keep_start(setup: Setup, loaders: L.LightningDataModule) -> None:
-    """Judge the exact head as an epoch is judged, so that training from it cannot end below it."""
-    trainer, keeper = setup.trainer, setup.trainer.checkpoint_callback
-    if not isinstance(keeper, BestCheckpoint) or keeper.monitor is None:
-        return
-    scores = _validated(setup, loaders)
-    if keeper.monitor in scores:
-        keeper.keep_start(trainer, scores[keeper.monitor])
-        if trainer.is_global_zero:
-            log.info(f"start     {keeper.monitor} {scores[keeper.monitor]:.4f} by the exact head, before any epoch")
-
-
-def _validated(setup: Setup, loaders: L.LightningDataModule) -> dict[str, float]:
-    """Scores of the weights as they are on val; nothing is logged, it would be one more point on the curves."""
-    trainer = setup.trainer
-    loggers, trainer.loggers = trainer.loggers, []
-    scores = dict(trainer.validate(setup.module, datamodule=loaders, verbose=False)[0])
-    trainer.loggers = loggers
-    for meter in setup.module.meters("val"):
-        if meter is not None:
-            meter.reset()  # what it holds was made in inference mode, where training may not go on with it
-    return scores
-
-
-def _scores(setup: Setup, loaders: L.LightningDataModule, folder: RunFolder, collect: Collect) -> dict[str, float]:
-    """Scores of the last epoch, then of the best weights, which stay loaded, on val and (if there is one) test."""
-    trainer, module = setup.trainer, setup.module
-    seen = {k: float(v) for k, v in trainer.callback_metrics.items()} or run_numbers.last_epoch(folder)
-    last = {f"final/{k}": seen[f"val/{k}"] for k in (*module.task.shown, "loss") if f"val/{k}" in seen}
-    epochs = trainer.current_epoch if module.plan.phases else 0
-    best: dict[str, float] = {"best/epoch": epochs - 1} if epochs else {}
-    keeper = trainer.checkpoint_callback
-    if epochs and isinstance(keeper, BestCheckpoint) and not keeper.best_model_path:
-        raise DivergedError(
-            "training diverged: in no epoch was the loss finite, so there are no weights to keep; lower optimizer.lr, "
-            "or take trainer.precision=32-true"
-        )
-    if isinstance(keeper, ModelCheckpoint) and keeper.best_model_path:
-        state = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(state["state_dict"])
-        best = {"best/epoch": int(state["epoch"]) if state["global_step"] else -1}  # -1: the start
-    if trainer.progress_bar_callback:
-        trainer.progress_bar_callback.disable()
-    trainer.callbacks.append(collect)  # type: ignore[attr-defined]  # not declared
-    if epochs:
-        scores = _validated(setup, loaders)
-    else:
-        scores = dict(trainer.validate(module, datamodule=loaders, verbose=False)[0])
-    if setup.data.has_test:
-        scores |= trainer.test(module, datamodule=loaders, verbose=False)[0]
-    if not module.plan.phases and isinstance(keeper, ModelCheckpoint):
-        trainer.save_checkpoint(folder.best_checkpoint)
-    return {k: float(v) for k, v in scores.items()} | last | best | {"epochs": epochs}

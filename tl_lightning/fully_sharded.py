@@ -1,0 +1,122 @@
+"""FSDP2: the parameters of each stage, their gradients and the optimizer's state divided over the devices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from tl_lightning.backbones.backbone import Backbone, Stage, evaluating
+from tl_lightning.backbones.norms import batch_norms
+from tl_lightning.errors import UserError
+from tl_lightning.strategies.plan import Plan
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+NAME = "fsdp2"  # of the strategy, for the Trainer
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Lightning's ModelParallelStrategy with all devices for the data, and each checkpoint one whole file."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        """Start the process group with a mesh of all devices, whose number the Trainer has found by now."""
+        self._data_parallel_size = self.num_processes * self.num_nodes
+        super().setup_environment()
+
+
+StrategyRegistry.register(NAME, FSDP2Strategy, description="FSDP2, a group for each stage", override=True)
+
+
+def refuse(plan: Plan, backbone: Backbone, regularizer: object | None) -> None:
+    """Raise UserError for a learner that would be trained differently, or not at all, where it is divided."""
+    if len(plan.phases) > 1:
+        raise UserError(
+            f"trainer.strategy={NAME}: stages cannot thaw in the middle of a run where parameters are divided; take a "
+            "strategy of one phase (finetune_all, lp_ft, finetune_top, lora), or trainer.strategy=ddp"
+        )
+    learning = [m for s in backbone.stages if plan.learns_ever(s.name) for m in backbone.stage_modules(s)]
+    if plan.norm != "eval" and batch_norms(learning):
+        raise UserError(
+            f"trainer.strategy={NAME}: every device would keep BatchNorm's statistics of its own; take "
+            "strategy.norm=eval, or trainer.strategy=ddp"
+        )
+    if regularizer is not None:
+        raise UserError(
+            f"trainer.strategy={NAME}: a regularizer compares whole parameters, which are divided there; take "
+            "regularizer=none, or trainer.strategy=ddp"
+        )
+
+
+def shard(backbone: Backbone, head: nn.Module, mesh: DeviceMesh) -> None:
+    """Divide the blocks of every stage, and what lies outside of them with the backbone or the head as a whole.
+
+    A group is gathered when its first module runs and let go after its last. A stage's lone layers are one group: a
+    convolution reads the BatchNorm that it is folded with.
+    """
+    with torch.no_grad():
+        for parameter in [*backbone.parameters(), *head.parameters()]:
+            parameter.data = parameter.data.contiguous()  # of channels_last FSDP knows nothing
+    ran = _ran_once(backbone)
+    for stage in backbone.stages:
+        modules = _topmost(backbone, stage, ran)
+        blocks = [m for m in modules if any(True for _ in m.children())]
+        layers = [m for m in modules if m not in blocks]
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        if layers:
+            fully_shard(layers, mesh=mesh)
+    for root in (
+        backbone,
+        head,
+    ):  # else their parameters would stay gathered after a pass without gradients, as other objects
+        fully_shard(root, mesh=mesh, reshard_after_forward=True)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor (any shape) with the parts of all devices; one that is not divided as it is. All ranks must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_state(module: nn.Module) -> dict[str, Any]:
+    """The state of a module that may be divided, on the CPU; empty on all ranks but the first if it is."""
+    return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def load_whole_state(module: nn.Module, state: Mapping[str, Any]) -> None:
+    """Load whole tensors, which every rank has, into a module that may be divided."""
+    set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
+
+
+@torch.no_grad()
+def _ran_once(backbone: Backbone) -> set[nn.Module]:
+    """The modules whose forward is called once in a pass: FSDP gathers parameters when it is."""
+    calls: Counter[nn.Module] = Counter()
+    with ExitStack() as hooks, evaluating(backbone):
+        for module in backbone.net.modules():
+            handle = module.register_forward_pre_hook(lambda module, _: calls.update([module]))
+            hooks.callback(handle.remove)
+        backbone(backbone.input.blank(next(backbone.net.parameters())))
+    return {module for module, number in calls.items() if number == 1}
+
+
+def _topmost(backbone: Backbone, stage: Stage, ran: set[nn.Module]) -> list[nn.Module]:
+    """Of a stage's modules with parameters those that run, less what lies within others of them."""
+    chosen: dict[str, nn.Module] = {}
+    for name, module in backbone.net.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in chosen)
+        if module in ran and stage.owns(name) and not inside and any(True for _ in module.parameters()):
+            chosen[name] = module
+    return list(chosen.values())
