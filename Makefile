@@ -20,7 +20,7 @@ demo: install ## Train on the embedded digits, pretrained and from scratch: abou
 	$(BIN)/python train.py -m backbone.weights=formula,null backbone.image_size=48 trainer.max_epochs=5
 
 test: install ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 odd: install ## Try three hundred odd and hostile inputs, each in a process of its own: some minutes
 	$(BIN)/python -m tests.hostile

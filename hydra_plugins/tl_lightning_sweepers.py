@@ -7,7 +7,7 @@ class GridSweeper(grid.Grid):
     """Every combination of the words that list several values."""
 
 
-class TrialSweeper(trial_sweep.Trials):
+class OptunaSweeper(trial_sweep.OptunaSearch):
     """A search by Optuna."""
 
 

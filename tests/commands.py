@@ -1,8 +1,8 @@
 """Commands as a user types them: processes of their own, their output, their exit code.
 
 Most of what a short command takes is importing torch and Lightning. `tl` runs a program of this package in a fork of a
-process that has done so and nothing else; one that is no file or finds packages elsewhere starts from nothing, and so do
-the launchers of sweeps (`fork=False`), whose processes are made by other libraries.
+process that has done so and nothing else. What is no file or finds packages elsewhere starts from nothing, and so do
+sweeps whose launchers start processes in ways of their own (`fork=False`).
 """
 
 import multiprocessing

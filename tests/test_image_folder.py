@@ -49,6 +49,43 @@ def test_single_folder_is_split_stratified_and_seeded(tmp_path):
     assert len({i.path for i in found.items}) == 55  # no image in two splits
 
 
+def test_folds_validate_every_sample_once(tmp_path):
+    root = fill(tmp_path, {"a": 23, "b": 10, "c": 3, "d": 1})
+    for number in ("000", "001"):
+        shutil.copy(root / "a" / f"{number}.png", root / "a" / f"copy{number}.png")
+    parts = [read(root, folds=5, fold=k, test_fraction=0.1) for k in range(5)]
+    tested = {i.path for i in parts[0].items if i.split == "test"}
+    validated = [[i for i in found.items if i.split == "val"] for found in parts]
+    for found, part in zip(parts, validated, strict=True):
+        assert {i.path for i in found.items if i.split == "test"} == tested
+        assert len({i.path for i in found.items}) == 39 and labels(found, "train")["c"] >= 1
+        count = Counter(i.label for i in part)
+        assert labels(found, "train")["d"] == 1  # the only one of its class is to train on
+        assert 4 <= count["a"] <= 6 and count["b"] in (1, 2) and count["c"] in (0, 1)
+        for number in ("000", "001"):
+            assert ("val" in {i.split for i in part if i.path == f"a/copy{number}.png"}) == (
+                "val" in {i.split for i in part if i.path == f"a/{number}.png"}
+            )
+    every = [i.path for part in validated for i in part]
+    assert len(every) == len(set(every)) == 38 - len(tested)
+    assert read(root, folds=5, fold=1, split_seed=1).items != read(root, folds=5, fold=1).items
+
+
+def test_folds_that_cannot_be(tmp_path):
+    root = fill(tmp_path, {"a": 4, "b": 4})
+    for options, said in (
+        ({"folds": 1}, "data.folds=1"),
+        ({"folds": 3, "fold": 3}, "data.fold=3: with data.folds=3 there is no such part"),
+        ({"fold": 1}, "data.fold=1: with data.folds=null"),
+        ({"folds": 9}, "there are 8 samples"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read(root, **options)
+    given = fill(tmp_path / "given", {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2})
+    with pytest.raises(UserError, match="which samples validate is given already"):
+        read(given, folds=2)
+
+
 def test_split_of_a_class_does_not_depend_on_other_classes(tmp_path):
     root = fill(tmp_path, {"a": 20, "b": 20})
     before = {i.path for i in read(root).items if i.split == "val" and i.label == "a"}

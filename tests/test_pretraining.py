@@ -150,10 +150,10 @@ def killed_after_an_epoch(*words, cwd):
 
 
 def test_pretraining_on_two_processes_and_training_from_its_file(photos, tmp_path):
-    options = [*DRAWN, "data.views=16", "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=4"]
+    options = [*DRAWN, "data.views=16", "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=3"]
     result = tl(*options, "hydra.run.dir=drawn", cwd=tmp_path, program=PRETRAIN)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert epochs(result) == [0, 1, 2, 3]
+    assert epochs(result) == [0, 1, 2]
     file = result.stdout.strip().splitlines()[-1]
     assert Path(file) == tmp_path / "drawn" / "weights.safetensors"
     assert list((tmp_path / "drawn" / "tensorboard").iterdir())
@@ -166,7 +166,7 @@ def test_pretraining_on_two_processes_and_training_from_its_file(photos, tmp_pat
     again = tl("resume=killed", cwd=tmp_path, program=PRETRAIN)
     assert again.returncode == 0, again.stdout + again.stderr
     assert epochs(again) == epochs(result)[-len(epochs(again)) :]
-    assert 1 <= len(epochs(again)) <= 3
+    assert 1 <= len(epochs(again)) <= 2
     assert held(tmp_path / "killed" / "weights.safetensors") == written
     after = tl(*QUICK[3:], "backbone=mobilenet_v2", f"backbone.weights={file}", f"data.root={photos}", cwd=tmp_path)
     assert after.returncode == 0, after.stderr

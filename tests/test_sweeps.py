@@ -52,6 +52,23 @@ def test_a_sweep_goes_on_where_it_was(photos, tmp_path):
     refused(tl("-m", "sweep=sweep", cwd=tmp_path), "sweep.json is damaged")
 
 
+def test_folds_are_one_row_of_the_leaderboard(photos, tmp_path):
+    words = [*QUICK, f"data.root={photos}", "sweep=folds", "strategy=feature_extraction", "hydra.sweep.dir=sweep"]
+    result = tl("-m", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader((tmp_path / "sweep" / "leaderboard.csv").read_text().splitlines()))
+    scores = [numbers(tmp_path / "sweep" / str(i))["val/accuracy"] for i in range(5)]
+    assert [row["runs"] for row in rows] == ["5"]
+    assert float(rows[0]["val/accuracy"]) == pytest.approx(sum(scores) / 5, abs=1e-4)
+    validated = [
+        row["path"]
+        for i in range(5)
+        for row in csv.DictReader((tmp_path / "sweep" / str(i) / "splits.csv").read_text().splitlines())
+        if row["split"] == "val"
+    ]
+    assert len(validated) == len(set(validated)) == sum(1 for _ in photos.rglob("*.png"))
+
+
 def test_a_sweep_stopped_by_hand_says_how_to_go_on(photos, tmp_path):
     words = [*QUICK, f"data.root={photos}", "strategy=finetune_all", "seed=0,1", "trainer.max_epochs=200"]
     code, _, errors = interrupted(["-m", *words, "hydra.sweep.dir=sweep"], tmp_path, "sweep/0/checkpoints/last.ckpt")

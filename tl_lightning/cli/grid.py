@@ -14,12 +14,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from tl_lightning import machine
-from tl_lightning.cli.main import Task
+from tl_lightning.cli.main import JobFunction
 from tl_lightning.config.product import as_words, combinations, differing, feature_words
 from tl_lightning.runs.sweep_folder import SweepFolder
 
 
-class Launching(Sweeper):
+class BaseSweeper(Sweeper):
     """A sweeper with its launcher and its folder."""
 
     params: Mapping[str, Any] | None = None  # words of a ready sweep
@@ -36,7 +36,7 @@ class Launching(Sweeper):
             self.processes = len(machine.gpus()) or max(2, machine.cores() // 2)
             with read_write(config.hydra.launcher):
                 config.hydra.launcher.n_jobs = self.processes
-        if isinstance(task_function, Task):
+        if isinstance(task_function, JobFunction):
             task_function = replace(task_function, processes=self.processes)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -65,7 +65,7 @@ class Launching(Sweeper):
             _ = result.return_value  # raises
 
 
-class Grid(Launching):
+class Grid(BaseSweeper):
     """Every combination of the words that list several values; `price`: say before the first job how long they take."""
 
     def __init__(self, params: Mapping[str, Any] | None = None, price: bool = False) -> None:

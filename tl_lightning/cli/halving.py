@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tl_lightning import checks
-from tl_lightning.cli.grid import Launching
+from tl_lightning.cli.grid import BaseSweeper
 from tl_lightning.config.compose import composed
 from tl_lightning.config.product import as_words, combinations, differing
 from tl_lightning.errors import UserError
 
 
-class Halving(Launching):
+class Halving(BaseSweeper):
     """Every combination of the words for a few epochs; one in `factor`, the best, goes on `factor` times as long.
 
     (Jamieson and Talwalkar, arXiv:1502.07943.) The schedule is that of all epochs from the beginning, so that the

@@ -94,7 +94,7 @@ def application(config_name: str, job: Job, argv: Sequence[str]) -> None:
         words = completed(words)
         before, sys.argv[1:] = sys.argv[1:], words  # where Hydra reads them
         try:
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(Task(job))()
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(JobFunction(job))()
         finally:
             sys.argv[1:] = before
 
@@ -109,7 +109,7 @@ def _ranks_dismissed() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Task:
+class JobFunction:
     """What Hydra runs for every job; a launcher may give it to so many processes, which share this machine."""
 
     job: Job
@@ -126,12 +126,12 @@ class Task:
         return _received, (self.job, self.processes, os.getpid())
 
 
-def _received(job: Job, processes: int, launcher: int) -> Task:
+def _received(job: Job, processes: int, launcher: int) -> JobFunction:
     """A task in a launcher's process, before it composes a job and imports torch."""
     machine.take_share(processes, launcher)
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
-    return Task(job, beside=True)
+    return JobFunction(job, beside=True)
 
 
 @contextmanager

@@ -7,13 +7,13 @@ from statistics import fmean
 from typing import Any
 
 from tl_lightning import checks
-from tl_lightning.cli.grid import Launching
+from tl_lightning.cli.grid import BaseSweeper
 from tl_lightning.config.compose import backbones
 from tl_lightning.config.product import as_words, combinations
 from tl_lightning.errors import UserError
 
 
-class Quick(Launching):
+class Quick(BaseSweeper):
     """`strategy=linear_probe` of all backbones whose weights are here, or that are named; `then` of the best `keep`."""
 
     def __init__(

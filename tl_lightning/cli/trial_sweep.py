@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tl_lightning import checks
-from tl_lightning.cli.grid import Launching
+from tl_lightning.cli.grid import BaseSweeper
 from tl_lightning.config.compose import composed, quoted
 from tl_lightning.config.product import as_words
 from tl_lightning.config.settings import settings_of
@@ -16,7 +16,7 @@ from tl_lightning.runs.folder import RunFolder
 from tl_lightning.search import Dimension, Search
 
 
-class Trials(Launching):
+class OptunaSearch(BaseSweeper):
     """`trials` trials of the words that leave a choice, for the best `objectives` (null: the task's own score).
 
     `prune`: one that is behind the others after an epoch is stopped; only where the task's own score is the objective.

@@ -12,7 +12,16 @@ from tl_lightning.config.compose import written
 from tl_lightning.errors import UserError
 
 # Words that change nothing of what a run takes, and others that change nothing of what frozen stages compute.
-_SAME_COST = ("seed", "optimizer.lr", "optimizer.weight_decay", "schedule", "label_smoothing", "report")
+_SAME_COST = (
+    "seed",
+    "data.fold",
+    "data.split_seed",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "schedule",
+    "label_smoothing",
+    "report",
+)
 _SAME_FEATURES = (*_SAME_COST, "head", "optimizer", "regularizer", "callbacks", "logger", "trainer.max_epochs",
           "data.class_weights", "data.sampler")  # fmt: skip
 

@@ -37,12 +37,15 @@ class SplitOptions:
     """How samples are divided where nothing else says it.
 
     `val_fraction` (and `test_fraction`) of the training samples are set aside, `max_per_class` of each class are kept.
-    `splits` repeats the split of an earlier run from its file. `split_seed` draws.
+    `folds`: of so many parts of what there is to train on, that of number `fold` (from 0) validates. `splits` repeats
+    the split of an earlier run from its file. `split_seed` draws. Raises UserError for numbers that leave nothing.
     """
 
     val_fraction: float = 0.2
     test_fraction: float = 0.0
     max_per_class: int | None = None
+    folds: int | None = None
+    fold: int = 0
     splits: str | None = None
     split_seed: int = 0
 
@@ -51,6 +54,10 @@ class SplitOptions:
             checks.number(f"data.{key}", getattr(self, key), 0, 1)
         checks.whole("data.max_per_class", self.max_per_class, 1, optional=True)
         checks.whole("data.split_seed", self.split_seed, 0)
+        checks.whole("data.folds", self.folds, 2, optional=True)
+        checks.whole("data.fold", self.fold, 0)
+        if self.fold >= (self.folds or 1):
+            raise UserError(f"data.fold={self.fold}: with data.folds={self.folds or 'null'} there is no such part")
         if not 0 < self.val_fraction < 1 or self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} must leave some "
@@ -58,7 +65,10 @@ class SplitOptions:
             )
 
     def drawn(self, items: Sequence[Item], task: Task, given: Collection[str] = ()) -> list[Item]:
-        """Items with the splits that are not `given` drawn from their training items, stratified as the task says."""
+        """Items with the splits that are not `given` drawn from their training items, stratified as the task says.
+
+        Raises UserError for folds where it is given which samples validate.
+        """
         labels = [i.label for i in items]
         named, kept = task.strata(labels)
         strata = {i.path: stratum for i, stratum in zip(items, named, strict=True)}
@@ -67,7 +77,11 @@ class SplitOptions:
         if "test" not in given and self.test_fraction:
             drawn = stratified(drawn, self.test_fraction, "test", self.split_seed, strata)
             share /= 1 - self.test_fraction
-        if "val" not in given:
+        if self.folds:
+            if "val" in given:
+                raise UserError(f"data.folds={self.folds}: which samples validate is given already; leave it out")
+            drawn = one_fold(drawn, self.folds, self.fold, self.split_seed, strata)
+        elif "val" not in given:
             drawn = stratified(drawn, share, "val", self.split_seed, strata)
         where = {i.path: i.split for i in drawn}
         return [replace(i, split=where.get(i.path, i.split)) for i in items]
@@ -97,15 +111,35 @@ def stratified(
     A class's draw depends on its own files and the seed alone. `strata`, by path, stand for the classes if given.
     """
     strata = strata or {i.path: i.label for i in items}
+    moved: set[str] = set()
+    for stratum, paths in sorted(_train_by(items, strata).items()):
+        count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
+        moved.update(_draw(paths, count, stratum, seed))
+    return [replace(i, split=into) if i.path in moved else i for i in items]
+
+
+def one_fold(items: Sequence[Item], folds: int, fold: int, seed: int, strata: Mapping[str, str]) -> list[Item]:
+    """Move one of `folds` parts of the train items to val: each has its share of every stratum, one of a kind stays.
+
+    Raises UserError for more parts than items.
+    """
+    several = {stratum: paths for stratum, paths in _train_by(items, strata).items() if len(paths) > 1}
+    order = [p for stratum, paths in sorted(several.items()) for p in _draw(paths, len(paths), stratum, seed)]
+    if folds > len(order):
+        raise UserError(
+            f"data.folds={folds}: there are {len(order)} samples to train on, of which no more parts are made"
+        )
+    moved = set(order[fold::folds])  # dealt one by one, so that parts and classes differ by one sample at most
+    return [replace(i, split="val") if i.path in moved else i for i in items]
+
+
+def _train_by(items: Sequence[Item], strata: Mapping[str, str]) -> dict[str, list[str]]:
+    """The sorted paths of the train items of every stratum."""
     by_stratum: dict[str, list[str]] = defaultdict(list)
     for item in items:
         if item.split == "train":
             by_stratum[strata[item.path]].append(item.path)
-    moved: set[str] = set()
-    for stratum, paths in sorted(by_stratum.items()):
-        count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
-        moved.update(_draw(sorted(paths), count, stratum, seed))
-    return [replace(i, split=into) if i.path in moved else i for i in items]
+    return {stratum: sorted(paths) for stratum, paths in by_stratum.items()}
 
 
 def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
