@@ -15,7 +15,7 @@ from tl_lightning import bar
 from tl_lightning.build import build
 from tl_lightning.jobs.train import train
 from tl_lightning.reports.curves import Curves
-from tl_lightning.reports.figures import confusion_figure, tiles_figure
+from tl_lightning.reports.figures import confusion_figure, tiles
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_training_images_are_shown_as_people_know_them(events):
 
 def test_each_tile_stands_under_its_label():
     images = torch.stack([torch.full((3, 8, 8), level) for level in (0.2, 0.8)])
-    (axes,) = tiles_figure(images, ["dark", "$light"]).axes
-    canvas = axes.images[0].get_array()
-    below = {
-        text.get_text(): canvas[round(text.get_position()[1]) + 4, round(text.get_position()[0])] for text in axes.texts
-    }
-    assert {name: round(float(pixel.mean()), 1) for name, pixel in below.items()} == {"dark": 0.2, "$light": 0.8}
+    said, swapped = (tiles(images, labels, columns=2) for labels in (["dark", "$light\n\t"], ["$light", "dark"]))
+    left, right = said.chunk(2, dim=2)
+    assert [round(float(half[:, -64, half.shape[2] // 2].mean()), 1) for half in (left, right)] == [0.2, 0.8]
+    above = [half[:, : -half.shape[2]] for half in (left, right, *swapped.chunk(2, dim=2))]
+    assert torch.equal(above[0], above[3]) and torch.equal(above[1], above[2])
+    assert above[0].min() < 0.5 and not torch.equal(above[0], above[1])
 
 
 def test_the_preview_names_what_it_shows(configure):

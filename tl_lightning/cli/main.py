@@ -5,6 +5,7 @@ torch is imported by the job itself, so that --help and --cfg answer at once.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -51,6 +52,7 @@ def _train(values: dict[str, Any], words: list[str]) -> float:
     from tl_lightning.config.settings import settings_of
     from tl_lightning.jobs.train import train as run
 
+    gc.freeze()  # a million objects of libraries, which the collector would look at again in every few jobs
     metrics = run(settings_of(values), words)
     return float(metrics[metrics["monitor"]])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tl_lightning import optim
 from tl_lightning.learner import learner
 from tl_lightning.reports import writers
-from tl_lightning.reports.figures import FIGURES, tiles_figure
+from tl_lightning.reports.figures import FIGURES, tiles
 from tl_lightning.strategies.plan import HEAD
 
 _CHARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -55,8 +55,7 @@ class Curves(Callback):
             return
         preview = trainer.datamodule.preview()  # type: ignore[attr-defined]  # set by fit, but not declared
         if preview.images is not None:
-            figure = tiles_figure(preview.images[: self.images], preview.labels)
-            writers.add_figure(trainer.loggers, "train/images", figure)
+            writers.add_image(trainer.loggers, "train/images", tiles(preview.images[: self.images], preview.labels))
         if preview.texts:
             writers.add_text(trainer.loggers, "train/texts", "\n\n".join(f"    {t[:500]}" for t in preview.texts))
 
