@@ -4,7 +4,7 @@
 
 FOLDER: of images by class; WEIGHTS: of MobileNetV2, a file (default: torchvision's).
 Twelve jobs each: four rates by three seeds of a head on frozen stages; the same with other rates, once the first sweep
-is done; three strategies with different boundaries by two rates and two seeds, without augmentation. Epochs as by default.
+is done; three strategies with different boundaries by two rates and two seeds, without augmentation. Epochs by default.
 Each sweep begins with an empty cache but the second one. The separate runs are commands of their own with cache=off;
 those of other rates and seeds take as long, and are not run again.
 """

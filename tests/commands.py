@@ -1,8 +1,9 @@
 """Commands as a user types them: processes of their own, their output, their exit code.
 
 Most of what a short command takes is importing torch and Lightning. `tl` runs a program of this package in a fork of a
-process that has done so and nothing else. What is no file or finds packages elsewhere starts from nothing, and so do
-sweeps whose launchers start processes in ways of their own (`fork=False`).
+process that has done so and nothing else: what libraries say while they are imported is not seen. With `fork=False` it
+starts from nothing, as does what is no file or finds packages elsewhere, and as must sweeps whose launchers start
+processes in ways of their own.
 """
 
 import multiprocessing
@@ -43,13 +44,13 @@ def _forked(command, cwd, env):
 
 
 def _run(arguments, cwd, env, streams):
-    """What `python FILE ...` does, in this environment and folder, with what is said in two files."""
+    """What `python FILE ...` does once it has imported libraries, with what it says in two files."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     for descriptor, name in zip((1, 2), streams, strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
-    sys.argv = arguments
+    sys.argv, sys.path[:0] = arguments, [str(Path(arguments[0]).parent)]
     runpy.run_path(arguments[0], run_name="__main__")
 
 

@@ -21,7 +21,9 @@ from torch.distributed.tensor import DTensor
 from tests import zoo
 from tests.tiny import STAGES, tiny_data, tiny_module, tiny_trainer
 from tl_lightning import fully_sharded
+from tl_lightning.backbones.folding import Folding
 from tl_lightning.batch import map_tensors
+from tl_lightning.callbacks.forgetting import Forgetting
 from tl_lightning.fully_sharded import whole, whole_state
 from tl_lightning.strategies import FinetuneAll
 
@@ -50,7 +52,9 @@ def fit(photos, out, devices, keep, checkpoint=None):
     for m in module.modules():
         if isinstance(m, nn.Dropout):
             m.p = 0.0
-    trainer = tiny_trainer(out, 4, keep, strategy="fsdp2" if devices > 1 else "auto", devices=devices)
+    trainer = tiny_trainer(
+        out, 4, keep, Forgetting(module), strategy="fsdp2" if devices > 1 else "auto", devices=devices
+    )
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer, whole_state(module)
 
@@ -58,12 +62,13 @@ def fit(photos, out, devices, keep, checkpoint=None):
 def train(photos, out, devices):
     straight, begun, resumed = Keep(), Keep(epochs=2), Keep()
     trainer, state = fit(photos, out / "straight", devices, straight)
-    accuracy = float(trainer.callback_metrics["val/accuracy"])
+    seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
     fit(photos, out / "stopped", devices, begun)
     fit(photos, out / "stopped", devices, resumed, str(out / "stopped" / "checkpoints" / "last.ckpt"))
     result = {
-        "epochs": straight.epochs, "resumed": resumed.epochs, "held": straight.held, "accuracy": accuracy,
+        "epochs": straight.epochs, "resumed": resumed.epochs, "held": straight.held, "accuracy": seen["val/accuracy"],
         "optimized": straight.optimized, "state": state,
+        "forgetting": {name: value for name, value in seen.items() if name.startswith(Forgetting.reported)},
     }  # fmt: skip
     torch.save(result, out / f"rank{trainer.global_rank}of{devices}.pt")
     if dist.is_initialized():
@@ -75,15 +80,18 @@ def families(cases):
     mesh = init_device_mesh("cpu", (2,))
     for case in cases:
         network, x = case.build()
+        for name, parameter in network.named_parameters():  # as where strategies freeze some of them
+            parameter.requires_grad_("bias" not in name)
         plain = copy.deepcopy(network)
         torch.manual_seed(0)
         head = nn.Linear(network.feature_dim, 3)
         other = copy.deepcopy(head)
         fully_sharded.shard(network, head, mesh)
         rows = [map_tensors(lambda t, row=row: t[row : row + 1], x) for row in range(2)]
-        head(network(rows[dist.get_rank()])).square().sum().backward()  # each rank learns from one of the two
-        for row in rows:
-            (other(plain(row)).square().sum() / 2).backward()
+        with Folding(network.net).active(), Folding(plain.net).active():
+            head(network(rows[dist.get_rank()])).square().sum().backward()  # each rank learns from one of the two
+            for row in rows:
+                (other(plain(row)).square().sum() / 2).backward()
         for (name, expected), found in zip(plain.named_parameters(), network.parameters(), strict=True):
             if expected.grad is not None:
                 error = (whole(found.grad) - expected.grad).abs().max() / expected.grad.abs().max().clamp(min=1e-6)

@@ -38,7 +38,7 @@ def test_intervals_and_regret(compare, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 5_000
 
 
-def test_every_method_and_cell_is_a_run_that_can_be_composed(compare, tmp_path, photos):
+def test_every_method_and_every_cell_can_be_composed(compare, tmp_path, photos):
     assert (len(compare.CELLS), len(compare.METHODS)) == (8, 16)
     cell, method = next(iter(compare.CELLS)), next(iter(compare.METHODS))
     for one, other in {*((cell, m) for m in compare.METHODS), *((c, method) for c in compare.CELLS)}:

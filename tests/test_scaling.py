@@ -165,6 +165,11 @@ def test_a_price_looks_at_a_few_batches_however_many_there_are(photos, configure
     assert len(found.phases) == 6 and min(found.phases) > 0
 
 
+@pytest.mark.parametrize(("limit", "taken"), [(None, 10), (3, 3), (30, 10), (0.5, 5), (1.0, 10)])
+def test_a_price_is_of_the_batches_that_the_trainer_takes(limit, taken):
+    assert price._limited(10, limit) == taken
+
+
 def test_ranks_that_the_trainer_was_not_told_of_are_refused(monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)

@@ -196,6 +196,24 @@ def test_texts_of_several_classes_are_split_by_their_share(tmp_path):
     assert all(found.counts("train"))
 
 
+LABELS = {
+    "classes": lambda i: "abc"[i % 3],
+    "several classes": lambda i: ("a;b", "b", "a;c", "c")[i % 4],
+    "values": lambda i: f"{i * 0.1 + 0.05:.2f}",
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_folds_of_texts_of_every_task(kind, tmp_path):
+    file = str(write_texts(tmp_path / "x.csv", [(f"text {i}", LABELS[kind](i)) for i in range(60)]))
+    options = {"separator": ";"} if kind == "several classes" else {}
+    parts = [read_texts(file, folds=4, fold=k, **options).split("val") for k in range(4)]
+    validated = [text for part in parts for text, _ in part]
+    kept = 2 if kind == "several classes" else 0  # the first text of each class is to train on: one has two
+    assert len(validated) == len(set(validated)) == 60 - kept
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
 def test_few_shot_of_a_written_split(tmp_path):
     file = str(write_texts(tmp_path / "x.csv", ROWS))
     splits.write(read_texts(file).items, tmp_path / "s.csv")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from tl_lightning import fully_sharded
@@ -69,11 +69,10 @@ def refuse_division(module: TransferModule, trainer: L.Trainer, options: Mapping
     """Raise UserError for what cannot be trained where parameters are divided over the devices."""
     if not isinstance(trainer.strategy, FSDP2Strategy):
         return
-    fully_sharded.refuse(module.plan, module.backbone, module.regularizer)
-    if any(isinstance(c, WeightAveraging) for c in trainer.callbacks):  # type: ignore[attr-defined]  # not declared
-        raise UserError(f"callbacks: weights that are divided ({fully_sharded.NAME}) cannot be averaged: leave it out")
-    if options.get("precision") == "16-mixed":
-        raise UserError(f"trainer.precision=16-mixed is not tried with {fully_sharded.NAME}: take bf16-mixed")
+    fully_sharded.refuse(module.plan, module.backbone, module.head, module.regularizer)
+    fully_sharded.refuse_trainer(trainer)
+    if options.get("compile"):
+        raise UserError(f"trainer.compile is not tried with trainer.strategy={fully_sharded.NAME}: leave it out")
 
 
 def refuse_monitor(key: str, callback: Callback, task: Task) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import lightning as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -33,14 +35,30 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     def setup_environment(self) -> None:
         """Start the process group with a mesh of all devices, whose number the Trainer has found by now."""
+        assert self.lightning_module is not None
+        refuse_trainer(self.lightning_module.trainer)
         self._data_parallel_size = self.num_processes * self.num_nodes
         super().setup_environment()
+
+    def setup(self, trainer: L.Trainer) -> None:
+        """Place the module; evaluate with no_grad, as what FSDP gathers once in inference mode cannot be trained on."""
+        for loop in (trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop):
+            loop.inference_mode = False
+        super().setup(trainer)
 
 
 StrategyRegistry.register(NAME, FSDP2Strategy, description="FSDP2, a group for each stage", override=True)
 
 
-def refuse(plan: Plan, backbone: Backbone, regularizer: object | None) -> None:
+def refuse_trainer(trainer: L.Trainer) -> None:
+    """Raise UserError for what a Trainer does with the whole weights, or has not been tried where they are divided."""
+    if any(isinstance(c, WeightAveraging) for c in trainer.callbacks):  # type: ignore[attr-defined]  # not declared
+        raise UserError(f"callbacks: weights that are divided ({NAME}) cannot be averaged: leave it out")
+    if trainer.precision == "16-mixed":
+        raise UserError(f"trainer.precision=16-mixed is not tried with trainer.strategy={NAME}: take bf16-mixed")
+
+
+def refuse(plan: Plan, backbone: Backbone, head: nn.Module, regularizer: object | None) -> None:
     """Raise UserError for a learner that would be trained differently, or not at all, where it is divided."""
     if len(plan.phases) > 1:
         raise UserError(
@@ -53,6 +71,12 @@ def refuse(plan: Plan, backbone: Backbone, regularizer: object | None) -> None:
             f"trainer.strategy={NAME}: every device would keep BatchNorm's statistics of its own; take "
             "strategy.norm=eval, or trainer.strategy=ddp"
         )
+    single = [name for net in (backbone.net, head) for name, p in net.named_parameters() if p.ndim == 0]
+    if single:
+        raise UserError(
+            f"trainer.strategy={NAME}: the parameter {single[0]} is a single number, which cannot be divided; take "
+            "another head or backbone, or trainer.strategy=ddp"
+        )
     if regularizer is not None:
         raise UserError(
             f"trainer.strategy={NAME}: a regularizer compares whole parameters, which are divided there; take "
@@ -61,7 +85,7 @@ def refuse(plan: Plan, backbone: Backbone, regularizer: object | None) -> None:
 
 
 def shard(backbone: Backbone, head: nn.Module, mesh: DeviceMesh) -> None:
-    """Divide the blocks of every stage, and what lies outside of them with the backbone or the head as a whole.
+    """Divide every stage by the blocks that it calls, and what lies outside of them with the backbone or the head.
 
     A group is gathered when its first module runs and let go after its last. A stage's lone layers are one group: a
     convolution reads the BatchNorm that it is folded with.
@@ -72,16 +96,14 @@ def shard(backbone: Backbone, head: nn.Module, mesh: DeviceMesh) -> None:
     ran = _ran_once(backbone)
     for stage in backbone.stages:
         modules = _topmost(backbone, stage, ran)
-        blocks = [m for m in modules if any(True for _ in m.children())]
+        blocks = [m for m in modules if any(True for _ in m.children()) and not batch_norms([m])]
         layers = [m for m in modules if m not in blocks]
         for block in blocks:
             fully_shard(block, mesh=mesh)
         if layers:
             fully_shard(layers, mesh=mesh)
-    for root in (
-        backbone,
-        head,
-    ):  # else their parameters would stay gathered after a pass without gradients, as other objects
+    # after a pass without gradients, too: else parameters would stay gathered, as other objects
+    for root in (backbone, head):
         fully_shard(root, mesh=mesh, reshard_after_forward=True)
 
 
@@ -96,7 +118,12 @@ def whole_state(module: nn.Module) -> dict[str, Any]:
 
 
 def load_whole_state(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load whole tensors, which every rank has, into a module that may be divided."""
+    """Load whole tensors, which every rank has, into a module that may be divided. KeyError where one is missing."""
+    if not any(isinstance(p, DTensor) for p in module.parameters()):
+        module.load_state_dict(state)
+        return
+    if lost := module.state_dict().keys() - state.keys():  # torch would keep what is there
+        raise KeyError(f"{min(lost)} is missing among the weights")
     set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
 
 
@@ -113,10 +140,14 @@ def _ran_once(backbone: Backbone) -> set[nn.Module]:
 
 
 def _topmost(backbone: Backbone, stage: Stage, ran: set[nn.Module]) -> list[nn.Module]:
-    """Of a stage's modules with parameters those that run, less what lies within others of them."""
+    """Of a stage's modules with parameters those that run, less what lies within others of them.
+
+    Of a Sequential its parts stand for it: they are gathered one at a time.
+    """
     chosen: dict[str, nn.Module] = {}
     for name, module in backbone.net.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in chosen)
-        if module in ran and stage.owns(name) and not inside and any(True for _ in module.parameters()):
+        called = module in ran and type(module) is not nn.Sequential
+        if called and stage.owns(name) and not inside and any(True for _ in module.parameters()):
             chosen[name] = module
     return list(chosen.values())

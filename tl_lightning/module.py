@@ -95,7 +95,7 @@ class TransferModule(L.LightningModule):
     def configure_model(self) -> None:
         """Under ModelParallelStrategy: the parameters divided over its devices. UserError for what is not done then."""
         if self.device_mesh is not None and not isinstance(self.backbone, FSDPModule):
-            fully_sharded.refuse(self.plan, self.backbone, self.regularizer)
+            fully_sharded.refuse(self.plan, self.backbone, self.head, self.regularizer)
             fully_sharded.shard(self.backbone, self.head, self.device_mesh["data_parallel"])
             self._members = None  # the parameters are others
 

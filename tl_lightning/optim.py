@@ -105,6 +105,7 @@ class SAMAdamW(AdamW):
 
     trainer_needs: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "accumulate_grad_batches": (1,),
+        "strategy": ("auto", "ddp"),  # what divides parameters steps without a closure where it is resumed
         "precision": ("32-true", "bf16-mixed", "bf16-true"),
     }
 

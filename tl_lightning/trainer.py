@@ -61,7 +61,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 def build_trainer(
     options: Mapping[str, Any], callbacks: Sequence[Callback], loggers: Sequence[Logger], run: Path
 ) -> L.Trainer:
-    """The Trainer with these callbacks and no others. UserError where processes share the work in another way.
+    """The Trainer with these callbacks and no others. UserError for other strategies than its ddp and fsdp2.
 
     A progress bar is left out where nobody looks.
     """

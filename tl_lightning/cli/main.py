@@ -52,7 +52,8 @@ def _train(values: dict[str, Any], words: list[str]) -> float:
     from tl_lightning.config.settings import settings_of
     from tl_lightning.jobs.train import train as run
 
-    gc.freeze()  # a million objects of libraries, which the collector would look at again in every few jobs
+    if not gc.get_freeze_count():  # once: later it would keep what is left of earlier jobs
+        gc.freeze()  # a million objects of libraries, which the collector would look at again every few jobs
     metrics = run(settings_of(values), words)
     return float(metrics[metrics["monitor"]])
 
@@ -129,7 +130,7 @@ class JobFunction:
 
 
 def _received(job: Job, processes: int, launcher: int) -> JobFunction:
-    """A task in a launcher's process, before it composes a job and imports torch."""
+    """A job function in a launcher's process, before it composes a job and imports torch."""
     machine.take_share(processes, launcher)
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()

@@ -14,8 +14,6 @@ from tl_lightning.errors import UserError
 # Words that change nothing of what a run takes, and others that change nothing of what frozen stages compute.
 _SAME_COST = (
     "seed",
-    "data.fold",
-    "data.split_seed",
     "optimizer.lr",
     "optimizer.weight_decay",
     "schedule",

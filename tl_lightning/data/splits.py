@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,8 @@ class SplitOptions:
         checks.whole("data.fold", self.fold, 0)
         if self.fold >= (self.folds or 1):
             raise UserError(f"data.fold={self.fold}: with data.folds={self.folds or 'null'} there is no such part")
+        if self.folds and self.splits:
+            raise UserError(f"data.folds={self.folds}: data.splits={self.splits} says all; leave one of them out")
         if not 0 < self.val_fraction < 1 or self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction} and data.test_fraction={self.test_fraction} must leave some "
@@ -94,6 +97,12 @@ class SplitOptions:
         return few_shot(items, self.max_per_class, self.split_seed)
 
 
+def repeating(options: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Options of data with the division that stands in a file, whatever they say of folds."""
+    none = {"folds": None, "fold": 0}
+    return {**options, **{k: v for k, v in none.items() if k in options}, "splits": str(file)}
+
+
 def split_of(name: str) -> tuple[str, str] | None:
     """The split that a name says, and what else it says ("seg" of seg_train); None for no split."""
     words = re.findall(r"[a-z]+", name.lower())
@@ -126,9 +135,7 @@ def one_fold(items: Sequence[Item], folds: int, fold: int, seed: int, strata: Ma
     several = {stratum: paths for stratum, paths in _train_by(items, strata).items() if len(paths) > 1}
     order = [p for stratum, paths in sorted(several.items()) for p in _draw(paths, len(paths), stratum, seed)]
     if folds > len(order):
-        raise UserError(
-            f"data.folds={folds}: there are {len(order)} samples to train on, of which no more parts are made"
-        )
+        raise UserError(f"data.folds={folds}: there are {len(order)} samples to divide")
     moved = set(order[fold::folds])  # dealt one by one, so that parts and classes differ by one sample at most
     return [replace(i, split="val") if i.path in moved else i for i in items]
 

@@ -18,7 +18,7 @@ from tl_lightning.build import made
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.data.samples import Samples
-from tl_lightning.data.splits import SPLITS
+from tl_lightning.data.splits import SPLITS, repeating
 from tl_lightning.errors import UserError
 from tl_lightning.jobs.predict import Predictor, outputs_of, reader_of
 from tl_lightning.runs.folder import RunFolder
@@ -133,7 +133,7 @@ def judge(run: Path, allow: Sequence[str] = (), model: Model | None = None, give
             f"{run} keeps no samples, as what add_class writes: judge it by those of another folder (tl evaluate "
             "data.root=...)"
         )
-    settings = replace(settings, data={**settings.data, "splits": str(folder.splits_file)})
+    settings = replace(settings, data=repeating(settings.data, folder.splits_file))
     try:
         data = made(settings, "data", model.backbone.input, made(settings, "task"))
     except UserError as error:

@@ -14,7 +14,7 @@ from torch import nn
 
 from tl_lightning import machine
 from tl_lightning.build import Setup, build
-from tl_lightning.callbacks.stopwatch import Stopwatch
+from tl_lightning.callbacks.stopwatch import EpochTimes, Stopwatch
 from tl_lightning.config.settings import Settings
 from tl_lightning.features.estimate import PassEstimate
 from tl_lightning.features.rows import FeatureDataModule
@@ -149,29 +149,43 @@ def _tried(setup: Setup, passes: Sequence[PassEstimate], folder: RunFolder) -> t
     places = np.unique(np.linspace(0, len(plan.phases) - 1, _PHASES).round()).astype(int)
     module.follow(replace(plan, phases=tuple(Phase(2, plan.phases[i].speeds) for i in places)))
     loaders, module.input_stage = _loaders(setup, passes)
-    steps, evaluated = len(loaders.train_dataloader()), len(loaders.val_dataloader())
+    steps = _limited(len(loaders.train_dataloader()), trainer.limit_train_batches)
+    evaluated = _limited(len(loaders.val_dataloader()), trainer.limit_val_batches)
+    entered, around = _entered(trainer, module, loaders, 2 * len(places), min(_EVALUATED, evaluated))
+    module.follow(plan)
+    trainer.fit_loop.max_epochs = epochs
+    first, second = entered[::2], entered[1::2]
+    later = [timed.seconds(steps, evaluated) for timed in second]  # of one epoch of each phase that was tried
+    of_phase = np.interp(range(len(plan.phases)), places, later)
+    spans = [plan.span(index, epochs) for index in range(len(plan.phases))]
+    seconds = tuple(float(each) * (after - start) for each, (start, after) in zip(of_phase, spans, strict=True))
+    for begun, timed in zip(first, second, strict=True):
+        few = len(begun.steps)
+        around += max(0.0, begun.seconds(few, 0) - timed.seconds(few, 0))
+    batches = math.ceil((data.samples.size("val") + data.samples.size("test")) / (2 * data.batch_size))
+    written = sum(file.stat().st_size for file in folder.held if file.is_file())
+    return seconds, around + batches * second[-1].evaluation_seconds(1), written
+
+
+def _limited(batches: int, limit: int | float | None) -> int:
+    """How many of an epoch's batches the trainer takes: a number of them, or a share."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _entered(
+    trainer: L.Trainer, module: L.LightningModule, loaders: L.LightningDataModule, epochs: int, evaluated: int
+) -> tuple[list[EpochTimes], float]:
+    """Some epochs of a few batches, timed, and the seconds of the fit that none of them took."""
     watch = Stopwatch(_LIMIT)
-    trainer.fit_loop.max_epochs = 2 * len(places)
-    trainer.limit_val_batches = min(_EVALUATED, evaluated)
+    trainer.fit_loop.max_epochs = epochs
+    trainer.limit_val_batches = evaluated
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]  # not declared
     began = time.perf_counter()
     with shared_threads(trainer):
         trainer.fit(module, datamodule=loaders)
-    first, second = watch.epochs[::2], watch.epochs[1::2]
-    around = time.perf_counter() - began - (watch.epochs[-1].ended - watch.epochs[0].began)
-    module.follow(plan)
-    trainer.fit_loop.max_epochs = epochs
-    slower = [
-        max(0.0, a.seconds(len(a.steps), 0) - b.seconds(len(a.steps), 0)) for a, b in zip(first, second, strict=True)
-    ]
-    apiece = np.interp(range(len(plan.phases)), places, [timed.seconds(steps, evaluated) for timed in second])
-    spans = [plan.span(index, epochs) for index in range(len(plan.phases))]
-    seconds = [float(each) * (after - start) for each, (start, after) in zip(apiece, spans, strict=True)]
-    around += sum(slower)
-    pace = second[-1].evaluation_seconds(1)
-    batches = math.ceil((data.samples.size("val") + data.samples.size("test")) / (2 * data.batch_size))
-    written = sum(file.stat().st_size for file in folder.held if file.is_file())
-    return tuple(seconds), around + batches * pace, written
+    return watch.epochs, time.perf_counter() - began - (watch.epochs[-1].ended - watch.epochs[0].began)
 
 
 def _loaders(setup: Setup, passes: Sequence[PassEstimate]) -> tuple[L.LightningDataModule, int]:

@@ -82,7 +82,7 @@ def refuse_ranks(world_size: int) -> None:
     if outside_ranks.rank() is not None and started != world_size:
         raise UserError(
             f"{started} processes were started, the trainer has been told of {world_size}: say trainer.devices (of one "
-            "machine), trainer.num_nodes and trainer.strategy=ddp"
+            "machine), trainer.num_nodes and trainer.strategy (ddp, or fsdp2)"
         )
 
 

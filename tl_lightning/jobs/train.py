@@ -117,7 +117,7 @@ def _end(folder: RunFolder, settings: Settings, setup: Setup, metrics: dict[str,
 def _plain(setup: Setup) -> TransferModule | None:
     """On the first rank a copy of what will be divided, and can then be neither copied nor exported."""
     divides = isinstance(setup.trainer.strategy, FSDP2Strategy) and setup.trainer.is_global_zero
-    return copy.deepcopy(setup.module) if divides else None
+    return copy.deepcopy(setup.module.cpu()) if divides else None
 
 
 def _gathered(setup: Setup, plain: TransferModule | None) -> Setup:

@@ -51,7 +51,7 @@ def attempt(
             logger={},
             report=False,
             run_dir=Path(scratch),
-            data={**settings.data, "splits": str(file), "batch_size": size},
+            data={**splits.repeating(settings.data, file), "batch_size": size},
             trainer={**settings.trainer, "max_time": {"seconds": seconds}},
         )
         with silence():

@@ -60,7 +60,9 @@ def tiles(images: Tensor, labels: Sequence[str], columns: int = 4) -> Tensor:
         left, top = i % columns * (width + _GAP) + _GAP // 2, i // columns * (height + _LINE) + _LINE
         pixels = (image.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
         canvas.paste(Image.fromarray(pixels).resize((width, height)), (left, top))
-        label = " ".join(labels[i].split())[:24] if i < len(labels) else ""
+        label = " ".join(labels[i].split()) if i < len(labels) else ""
+        while draw.textlength(label, font) > width:
+            label = f"{label.removesuffix('...')[:-1]}..."
         draw.text((left + width // 2, top - 7), label, "black", font, anchor="ms")
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1) / 255
 

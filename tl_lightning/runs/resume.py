@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tl_lightning import targets
+from tl_lightning.data.splits import repeating
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
 from tl_lightning.runs.folder import RunFolder
@@ -65,7 +66,7 @@ def resumed(folder: RunFolder, values: Mapping[str, Any], words: Sequence[str]) 
         words = [word for word in words if not word.lstrip("+~").startswith("logger")]
     take_over(saved, values, words, _FREE)
     saved["resume"] = str(folder.path)
-    saved["data"]["splits"] = str(folder.splits_file)
+    saved["data"] = repeating(saved["data"], folder.splits_file)
     done = newest(folder)
     _refuse_finished(folder, saved, done, patience)
     _forget(folder.history_file, done)
