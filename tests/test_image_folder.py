@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import write_image
 from tl_lightning.build import build
-from tl_lightning.data import splits
+from tl_lightning.data import drawing, splits
 from tl_lightning.data.images import doctor
 from tl_lightning.data.images import image_folder as folders
 from tl_lightning.data.images.image_folder import Checking
@@ -140,9 +140,9 @@ def test_what_browsers_and_phones_save_counts_as_images(tmp_path):
 def test_thousands_of_classes_are_split_in_moments(tmp_path):
     """Work in proportion to the images: quadratic in classes, this test would take minutes."""
     items = [Item(f"{k:05}/{i}.jpg", f"{k:05}", "train") for k in range(10_000) for i in range(10)]
-    divided = splits.stratified(items, 0.2, "val", 0)
+    divided = drawing.stratified(items, 0.2, "val", 0)
     assert set(Counter(i.label for i in divided if i.split == "val").values()) == {2}
-    few = splits.few_shot(divided, 5, 0)
+    few = drawing.few_shot(divided, 5, 0)
     assert set(Counter(i.label for i in few if i.split == "train" and not i.skipped).values()) == {5}
 
 

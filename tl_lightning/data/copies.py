@@ -1,25 +1,42 @@
-"""Copies of one sample: kept on one side of a split that is drawn, and said."""
+"""Copies of one sample, and samples of one group: kept on one side of a split that is drawn, and said."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from tl_lightning.data.samples import Item
 from tl_lightning.data.splits import SplitOptions
+from tl_lightning.errors import UserError
 from tl_lightning.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
 Same = Mapping[str, Hashable]  # by path: equal for copies
+Groups = Mapping[str, str]  # by path
 
 
 def divided(
-    items: Sequence[Item], same: Same, task: Task, division: SplitOptions, given: Collection[str] = ()
+    items: Sequence[Item],
+    same: Same,
+    task: Task,
+    division: SplitOptions,
+    given: Collection[str] = (),
+    groups: Groups | None = None,
 ) -> list[Item]:
-    """Usable items with those splits that are not `given` drawn among the first copies, which later copies follow."""
+    """Usable items with those splits that are not `given` drawn among the first copies, which later copies follow.
+
+    Of `groups` all stays on one side, and what holds copies of each other. Raises UserError for groups that cannot be
+    divided.
+    """
+    if groups is not None:
+        return _by_groups(items, same, task, division, given, groups)
     first: dict[Hashable, str] = {}
     for item in items:
         if item.split == "train":
@@ -27,6 +44,47 @@ def divided(
     alone = [i for i in items if i.split != "train" or first[same[i.path]] == i.path]
     where = {i.path: i.split for i in division.drawn(alone, task, given)}
     return [replace(i, split=where[first[same[i.path]]]) if i.split == "train" else i for i in items]
+
+
+def _by_groups(
+    items: Sequence[Item], same: Same, task: Task, division: SplitOptions, given: Collection[str], groups: Groups
+) -> list[Item]:
+    if len(set(groups.values())) == 1:
+        raise UserError(f"data.group={division.group} puts all samples into one group, '{next(iter(groups.values()))}'")
+    found = division.drawn(items, task, given, _together([i.path for i in items], same, groups))
+    where: dict[str, set[str]] = defaultdict(set)
+    for item in found:
+        where[groups[item.path]].add(item.split)
+    if across := sorted(group for group, splits in where.items() if len(splits) > 1):
+        log.warning(
+            f"{len(across)} of {len(where)} groups are in more than one split, the first {across[0]}: scores of what "
+            "was trained on say nothing"
+        )
+    total = Counter(name for i in found for name in task.members(i.label))
+    for split in sorted({i.split for i in found} - {"train"}):
+        part = [i for i in found if i.split == split]
+        counts = Counter(name for i in part for name in task.members(i.label))
+        shares = [counts[name] / count for name, count in total.items()]
+        number = len({groups[i.path] for i in part})
+        of_classes = f", {min(shares):.0%} to {max(shares):.0%} of each class" if shares else ""
+        log.info(
+            f"groups    {split}: {number} of {len(where)}, {len(part) / len(found):.0%} of all samples{of_classes}"
+        )
+    return found
+
+
+def _together(paths: Sequence[str], *keys: Mapping[str, Hashable]) -> dict[str, int]:
+    """By path a number that is equal for what any of the keys, or a chain of them, puts together."""
+    places = {key: place for place, key in enumerate(dict.fromkeys(_keys(paths, keys)), len(paths))}
+    ends = [places[key] for key in _keys(paths, keys)]
+    begins = [k for k in range(len(paths)) for _ in keys]
+    size = len(paths) + len(places)
+    _, unit = connected_components(coo_matrix((np.ones(len(ends)), (begins, ends)), (size, size)), directed=False)
+    return dict(zip(paths, unit[: len(paths)].tolist(), strict=True))
+
+
+def _keys(paths: Sequence[str], keys: Sequence[Mapping[str, Hashable]]) -> Iterator[tuple[int, Hashable]]:
+    return ((number, key[path]) for path in paths for number, key in enumerate(keys))
 
 
 def report(items: Sequence[Item], same: Same, noun: str, named: Callable[[Item], str], how: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,18 +72,7 @@ class Samples:
 
         Raises UserError for a path in which it finds nothing, or for no regular expression.
         """
-        try:
-            expression = re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"group={pattern} is no regular expression: {error}") from error
-        found = []
-        for item in self.used(split):
-            match = expression.search(item.path)
-            group = match and match.group(1 if expression.groups else 0)
-            if group is None:
-                raise UserError(f"group={pattern} finds nothing in {item.path}: every path must name its group")
-            found.append(group)
-        return found
+        return groups_in([i.path for i in self.used(split)], pattern, "group")
 
     def refuse_unusable(self, where: str) -> None:
         """Raise UserError unless there is something to train on and to validate with."""
@@ -98,3 +88,22 @@ class Samples:
     def skipped(self) -> list[Item]:
         """The items that cannot be used."""
         return [i for i in self.items if i.skipped]
+
+
+def groups_in(paths: Sequence[str], pattern: str, key: str) -> list[str]:
+    """What a regular expression finds in each path, its first bracket. `key`: the option that names it.
+
+    Raises UserError for a path in which it finds nothing, or for no regular expression.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{key}={pattern} is no regular expression: {error}") from error
+    found = []
+    for path in paths:
+        match = expression.search(path)
+        group = match and match.group(1 if expression.groups else 0)
+        if group is None:
+            raise UserError(f"{key}={pattern} finds nothing in {path}: every path must name its group")
+        found.append(group)
+    return found

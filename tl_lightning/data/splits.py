@@ -6,15 +6,14 @@ import csv
 import io
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tl_lightning import checks
+from tl_lightning.data.drawing import Units, few_shot, grouped_parts, one_fold, stratified
 from tl_lightning.data.samples import Item
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
@@ -38,13 +37,16 @@ class SplitOptions:
     """How samples are divided where nothing else says it.
 
     `val_fraction` (and `test_fraction`) of the training samples are set aside, `max_per_class` of each class are kept.
-    `folds`: of so many parts of what there is to train on, that of number `fold` (from 0) validates. `splits` repeats
-    the split of an earlier run from its file. `split_seed` draws. Raises UserError for numbers that leave nothing.
+    `group` finds that of a sample, all of which stays on one side: a regular expression for its path (its first
+    bracket), or a column. `folds`: of so many parts of what there is to train on, that of number `fold` (from 0)
+    validates. `splits` repeats the split of an earlier run from its file. `split_seed` draws. Raises UserError for
+    numbers that leave nothing.
     """
 
     val_fraction: float = 0.2
     test_fraction: float = 0.0
     max_per_class: int | None = None
+    group: str | None = None
     folds: int | None = None
     fold: int = 0
     splits: str | None = None
@@ -67,27 +69,45 @@ class SplitOptions:
                 "to train on and to validate with"
             )
 
-    def drawn(self, items: Sequence[Item], task: Task, given: Collection[str] = ()) -> list[Item]:
+    def drawn(
+        self, items: Sequence[Item], task: Task, given: Collection[str] = (), units: Units | None = None
+    ) -> list[Item]:
         """Items with the splits that are not `given` drawn from their training items, stratified as the task says.
 
-        Raises UserError for folds where it is given which samples validate.
+        All of a unit stays on one side. Raises UserError for folds where it is given which samples validate, and for
+        fewer units than parts.
         """
         labels = [i.label for i in items]
         named, kept = task.strata(labels)
         strata = {i.path: stratum for i, stratum in zip(items, named, strict=True)}
-        stay = {items[k].path for k in kept}
+        stay = {items[k].path for k in kept} if units is None else set()
         drawn, share = [i for i in items if i.path not in stay], self.val_fraction
         if "test" not in given and self.test_fraction:
-            drawn = stratified(drawn, self.test_fraction, "test", self.split_seed, strata)
+            drawn = self._moved(drawn, self.test_fraction, "test", strata, units)
             share /= 1 - self.test_fraction
         if self.folds:
             if "val" in given:
                 raise UserError(f"data.folds={self.folds}: which samples validate is given already; leave it out")
-            drawn = one_fold(drawn, self.folds, self.fold, self.split_seed, strata)
+            if units is None:
+                drawn = one_fold(drawn, self.folds, self.fold, self.split_seed, strata)
+            else:
+                part = grouped_parts(drawn, self.folds, self.split_seed, strata, units)[self.fold]
+                drawn = [replace(i, split="val") if i.path in part else i for i in drawn]
         elif "val" not in given:
-            drawn = stratified(drawn, share, "val", self.split_seed, strata)
+            drawn = self._moved(drawn, share, "val", strata, units)
         where = {i.path: i.split for i in drawn}
         return [replace(i, split=where.get(i.path, i.split)) for i in items]
+
+    def _moved(
+        self, items: Sequence[Item], share: float, into: str, strata: Mapping[str, str], units: Units | None
+    ) -> list[Item]:
+        """About `share` of the train items moved to a split."""
+        if units is None:
+            return stratified(items, share, into, self.split_seed, strata)
+        parts = grouped_parts(items, max(2, round(1 / share)), self.split_seed, strata, units)
+        wanted = share * sum(map(len, parts))
+        part = min(parts, key=lambda paths: abs(len(paths) - wanted))
+        return [replace(i, split=into) if i.path in part else i for i in items]
 
     def limited(self, items: Sequence[Item], task: Task) -> list[Item]:
         """At most `max_per_class` training items of each label. Raises UserError where labels are no classes."""
@@ -110,60 +130,6 @@ def split_of(name: str) -> tuple[str, str] | None:
     if len(said) != 1:
         return None
     return _NAMES[said[0]], " ".join(w for w in words if w not in _NAMES and w not in _PLAIN)
-
-
-def stratified(
-    items: Sequence[Item], fraction: float, into: str, seed: int, strata: Mapping[str, str] | None = None
-) -> list[Item]:
-    """Move `fraction` of each class's train items to the split `into`: at least one where a class has two.
-
-    A class's draw depends on its own files and the seed alone. `strata`, by path, stand for the classes if given.
-    """
-    strata = strata or {i.path: i.label for i in items}
-    moved: set[str] = set()
-    for stratum, paths in sorted(_train_by(items, strata).items()):
-        count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
-        moved.update(_draw(paths, count, stratum, seed))
-    return [replace(i, split=into) if i.path in moved else i for i in items]
-
-
-def one_fold(items: Sequence[Item], folds: int, fold: int, seed: int, strata: Mapping[str, str]) -> list[Item]:
-    """Move one of `folds` parts of the train items to val: each has its share of every stratum, one of a kind stays.
-
-    Raises UserError for more parts than items.
-    """
-    several = {stratum: paths for stratum, paths in _train_by(items, strata).items() if len(paths) > 1}
-    order = [p for stratum, paths in sorted(several.items()) for p in _draw(paths, len(paths), stratum, seed)]
-    if folds > len(order):
-        raise UserError(f"data.folds={folds}: there are {len(order)} samples to divide")
-    moved = set(order[fold::folds])  # dealt one by one, so that parts and classes differ by one sample at most
-    return [replace(i, split="val") if i.path in moved else i for i in items]
-
-
-def _train_by(items: Sequence[Item], strata: Mapping[str, str]) -> dict[str, list[str]]:
-    """The sorted paths of the train items of every stratum."""
-    by_stratum: dict[str, list[str]] = defaultdict(list)
-    for item in items:
-        if item.split == "train":
-            by_stratum[strata[item.path]].append(item.path)
-    return {stratum: sorted(paths) for stratum, paths in by_stratum.items()}
-
-
-def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
-    """At most `per_class` usable train items of each class; the other splits stay whole."""
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for item in items:
-        if item.split == "train" and not item.skipped:
-            by_label[item.label].append(item.path)
-    kept: set[str] = set()
-    for label, paths in sorted(by_label.items()):
-        kept.update(_draw(sorted(paths), min(per_class, len(paths)), label, seed))
-    return [i for i in items if i.split != "train" or i.skipped or i.path in kept]
-
-
-def _draw(paths: Sequence[str], count: int, label: str, seed: int) -> list[str]:
-    random = np.random.default_rng([seed, *label.encode()])
-    return [paths[i] for i in random.permutation(len(paths))[:count]]
 
 
 def write(items: Sequence[Item], path: Path) -> None:

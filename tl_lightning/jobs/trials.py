@@ -39,10 +39,12 @@ def attempt(
         raise UserError("strategy.trial_seconds: trials need ranks of their own, which torchrun and srun do not start")
     if not isinstance(settings.data, dict):
         raise UserError("strategy.trial_seconds: data given from Python cannot be divided for trials; leave it out")
-    known = [i for i in data.samples.items if i.split == "train" and not i.skipped]
+    known, group = data.samples.used("train"), settings.data.get("group")
+    units = dict(zip([i.path for i in known], data.samples.groups("train", group), strict=True)) if group else None
+    division = splits.SplitOptions(_HELD_OUT, split_seed=settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "splits.csv")
-        splits.write(splits.stratified(known, _HELD_OUT, "val", settings.seed), file)
+        splits.write(division.drawn(known, data.task, units=units), file)
         size = min(data.batch_size, max(1, len(known) // 2))
         trial = replace(
             settings,

@@ -62,6 +62,10 @@ def read(dataset: Any, task: MakeTask = infer, division: SplitOptions | None = N
     image, as torchvision's datasets do. Raises UserError for items that are not (image, label).
     """
     division = division or SplitOptions()
+    if division.group:
+        raise UserError(
+            f"data.group={division.group}: a Dataset has neither paths nor columns: give a folder or a table"
+        )
     _refuse_item(dataset)
     cells = [_label(label, getattr(dataset, "classes", None)) for label in _targets(dataset)]
     made, labels = task(Labels(tuple(cells), "the dataset's labels", names=True))

@@ -14,7 +14,7 @@ from tl_lightning.data import copies, splits
 from tl_lightning.data.images import doctor, layout
 from tl_lightning.data.images.decode import DEFAULT, size
 from tl_lightning.data.images.doctor import Finding
-from tl_lightning.data.samples import Item, Samples
+from tl_lightning.data.samples import Item, Samples, groups_in
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import Reading
@@ -96,16 +96,21 @@ def divided(
     checking: Checking,
     division: SplitOptions,
     where: str,
+    groups: Mapping[str, str] | None = None,
 ) -> ImageFolder:
     """Checked items with the splits that nobody gives drawn from train, copies of an image on one side.
 
-    Raises UserError for anything that cannot be trained on.
+    So is all of a group: of `groups`, by path, or of what `division.group` finds in a path. Raises UserError for
+    anything that cannot be trained on.
     """
     usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
     same = {path: finding.digest for path, finding in findings.items()}
     if not division.splits:
         given: Collection[str] = {i.split for i in usable}
-        usable = copies.divided(usable, same, task, division, given)
+        if division.group and groups is None:
+            paths = [i.path for i in usable]
+            groups = dict(zip(paths, groups_in(paths, division.group, "data.group"), strict=True))
+        usable = copies.divided(usable, same, task, division, given, groups)
     usable = division.limited(usable, task)
     every = sorted([*usable, *skipped], key=lambda i: i.path)
     reading = replace(checking.reading, levels=_levels([findings[i.path].level for i in usable]))

@@ -57,7 +57,10 @@ def read(
              enumerate(zip(paths, labels, strict=True))]  # fmt: skip
     usable, findings = checked(folder, [i for i in items if not i.skipped], checking)
     every = [*usable, *(i for i in items if i.skipped)]
-    return divided(folder, every, findings, made, checking, division, "the DataFrame")
+    groups = None
+    if division.group in found.columns:
+        groups = dict(zip(paths, found.column(division.group, "data.group"), strict=True))
+    return divided(folder, every, findings, made, checking, division, "the DataFrame", groups)
 
 
 def _named(columns: Sequence[str], names: Sequence[str]) -> str | None:

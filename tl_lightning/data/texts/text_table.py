@@ -159,7 +159,11 @@ def read(
     else:
         usable = [i for i in items if not i.skipped]
         given = {i.split for i in usable} if rows.splits else set()
-        usable = copies.divided(usable, same, made, division, given)
+        groups = None
+        if division.group:
+            cells = whole.column(division.group, "data.group")
+            groups = {i.path: cells[int(_row(i)) - 1] for i in usable}
+        usable = copies.divided(usable, same, made, division, given, groups)
         items = sorted([*usable, *(i for i in items if i.skipped)], key=lambda i: int(_row(i)))
     items = division.limited(items, made)
     copies.report(items, same, "texts", lambda i: f"in row {_row(i)}", " (case and spaces aside)")
