@@ -170,6 +170,19 @@ def test_a_price_is_of_the_batches_that_the_trainer_takes(limit, taken):
     assert price._limited(10, limit) == taken
 
 
+def test_a_price_heeds_the_limits_of_the_trainer(photos, configure, monkeypatch):
+    asked, seconds = set(), price.EpochTimes.seconds
+
+    def noted(self, steps, evaluated):
+        asked.add((steps, evaluated))
+        return seconds(self, steps, evaluated)
+
+    words = [*QUICK, f"data.root={photos}", "data.batch_size=1", "strategy=finetune_all", "strategy.norm=eval"]
+    monkeypatch.setattr(price.EpochTimes, "seconds", noted)
+    price.price(configure(*words, "+trainer.limit_train_batches=7", "+trainer.limit_val_batches=1", run="priced"))
+    assert (7, 1) in asked
+
+
 def test_ranks_that_the_trainer_was_not_told_of_are_refused(monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)

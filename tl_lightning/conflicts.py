@@ -16,7 +16,6 @@ from tl_lightning.callbacks.forgetting import Forgetting
 from tl_lightning.config.settings import Settings
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.errors import UserError, nearest
-from tl_lightning.fully_sharded import FSDP2Strategy
 from tl_lightning.heads.solve import linear_of
 from tl_lightning.module import TransferModule
 from tl_lightning.strategies.plan import Plan
@@ -67,7 +66,7 @@ def refuse_plan(plan: Plan, backbone: Backbone, head: nn.Module, trainer: Mappin
 
 def refuse_division(module: TransferModule, trainer: L.Trainer, options: Mapping[str, Any]) -> None:
     """Raise UserError for what cannot be trained where parameters are divided over the devices."""
-    if not isinstance(trainer.strategy, FSDP2Strategy):
+    if not fully_sharded.divides(trainer):
         return
     fully_sharded.refuse(module.plan, module.backbone, module.head, module.regularizer)
     fully_sharded.refuse_trainer(trainer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lightning as L
 import torch
@@ -24,6 +25,7 @@ from tl_lightning.strategies.plan import Plan
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 NAME = "fsdp2"  # of the strategy, for the Trainer
 
 
@@ -48,6 +50,11 @@ class FSDP2Strategy(ModelParallelStrategy):
 
 
 StrategyRegistry.register(NAME, FSDP2Strategy, description="FSDP2, a group for each stage", override=True)
+
+
+def divides(trainer: L.Trainer) -> bool:
+    """Whether a Trainer divides what it is given to train."""
+    return isinstance(trainer.strategy, FSDP2Strategy)
 
 
 def refuse_trainer(trainer: L.Trainer) -> None:
@@ -117,14 +124,34 @@ def whole_state(module: nn.Module) -> dict[str, Any]:
     return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
+def plain_copy(module: ModuleT, trainer: L.Trainer) -> ModuleT | None:
+    """On the first rank a copy of what will be divided, which can then be neither copied nor exported; else None."""
+    return copy.deepcopy(module.cpu()) if divides(trainer) and trainer.is_global_zero else None
+
+
+def gathered(module: ModuleT, plain: ModuleT | None) -> ModuleT:
+    """On the first rank the plain copy of a divided module, with its weights; else the module. All ranks must ask."""
+    if not _divided(module):
+        return module
+    state = whole_state(module)
+    if plain is None:
+        return module
+    plain.load_state_dict(state)
+    return plain
+
+
 def load_whole_state(module: nn.Module, state: Mapping[str, Any]) -> None:
     """Load whole tensors, which every rank has, into a module that may be divided. KeyError where one is missing."""
-    if not any(isinstance(p, DTensor) for p in module.parameters()):
+    if not _divided(module):
         module.load_state_dict(state)
         return
     if lost := module.state_dict().keys() - state.keys():  # torch would keep what is there
         raise KeyError(f"{min(lost)} is missing among the weights")
     set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
+
+
+def _divided(module: nn.Module) -> bool:
+    return any(isinstance(p, DTensor) for p in module.parameters())
 
 
 @torch.no_grad()

@@ -48,9 +48,8 @@ class BaseSweeper(Sweeper):
 
         `swept`: the words in which they differ.
         """
-        self.validate_batch_is_legal(
-            list({feature_words(job): job for job in jobs}.values())
-        )  # others have the same keys
+        unlike = {feature_words(job): job for job in jobs}  # others have the same keys
+        self.validate_batch_is_legal(list(unlike.values()))
         OmegaConf.save(self.config, self.folder.path / "multirun.yaml")
         self.folder.expect(number, swept)
         if self.price:

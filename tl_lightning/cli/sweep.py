@@ -66,9 +66,8 @@ def completed(words: Sequence[str]) -> list[str]:
     if not folder:
         folder = new_folder(f"multirun/{datetime.now():%Y-%m-%d/%H-%M-%S}")
         more.append(f"hydra.sweep.dir='{folder}'")
-    os.environ[_VARIABLE] = (
-        Path(folder).absolute().as_posix().strip("/").replace("/", ":")[-120:]
-    )  # a name, and no path
+    name = Path(folder).absolute().as_posix().strip("/").replace("/", ":")  # and no path
+    os.environ[_VARIABLE] = name[-120:]
     return [*words, *more]
 
 

@@ -52,6 +52,12 @@ def _by_groups(
     if len(set(groups.values())) == 1:
         raise UserError(f"data.group={division.group} puts all samples into one group, '{next(iter(groups.values()))}'")
     found = division.drawn(items, task, given, _together([i.path for i in items], same, groups))
+    _report_groups(found, groups, task)
+    return found
+
+
+def _report_groups(found: Sequence[Item], groups: Groups, task: Task) -> None:
+    """Say which groups are in several splits, and how much of everything each split has."""
     where: dict[str, set[str]] = defaultdict(set)
     for item in found:
         where[groups[item.path]].add(item.split)
@@ -70,7 +76,6 @@ def _by_groups(
         log.info(
             f"groups    {split}: {number} of {len(where)}, {len(part) / len(found):.0%} of all samples{of_classes}"
         )
-    return found
 
 
 def _together(paths: Sequence[str], *keys: Mapping[str, Hashable]) -> dict[str, int]:

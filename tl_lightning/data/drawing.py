@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,33 +23,38 @@ def stratified(
     A class's draw depends on its own files and the seed alone. `strata`, by path, stand for the classes if given.
     """
     strata = strata or {i.path: i.label for i in items}
-    moved: set[str] = set()
+    chosen: set[str] = set()
     for stratum, paths in sorted(_train_by(items, strata).items()):
         count = min(max(1, round(len(paths) * fraction)), len(paths) - 1) if len(paths) > 1 else 0
-        moved.update(_draw(paths, count, stratum, seed))
-    return [replace(i, split=into) if i.path in moved else i for i in items]
+        chosen.update(_draw(paths, count, stratum, seed))
+    return moved(items, chosen, into)
 
 
-def one_fold(items: Sequence[Item], folds: int, fold: int, seed: int, strata: Mapping[str, str]) -> list[Item]:
-    """Move one of `folds` parts of the train items to val: each has its share of every stratum, one of a kind stays.
+def moved(items: Sequence[Item], paths: Collection[str], into: str) -> list[Item]:
+    """Items, those with these paths in the split `into`."""
+    return [replace(i, split=into) if i.path in paths else i for i in items]
 
-    Raises UserError for more parts than items.
+
+def parts_of(
+    items: Sequence[Item], parts: int, seed: int, strata: Mapping[str, str], units: Units | None
+) -> list[set[str]]:
+    """The paths of the train items in so many parts, each with its share of every stratum; one of a kind is in none.
+
+    All of a unit is in one part. Raises UserError for more parts than there are items, or units.
     """
+    if units is not None:
+        return _grouped_parts(items, parts, seed, strata, units)
     several = {stratum: paths for stratum, paths in _train_by(items, strata).items() if len(paths) > 1}
     order = [p for stratum, paths in sorted(several.items()) for p in _draw(paths, len(paths), stratum, seed)]
-    if folds > len(order):
-        raise UserError(f"data.folds={folds}: there are {len(order)} samples to divide")
-    moved = set(order[fold::folds])  # dealt one by one, so that parts and classes differ by one sample at most
-    return [replace(i, split="val") if i.path in moved else i for i in items]
+    if parts > len(order):
+        raise UserError(f"data.folds={parts}: there are {len(order)} samples to divide")
+    return [set(order[k::parts]) for k in range(parts)]  # dealt one by one: parts and classes differ by one at most
 
 
-def grouped_parts(
+def _grouped_parts(
     items: Sequence[Item], parts: int, seed: int, strata: Mapping[str, str], units: Units
 ) -> list[set[str]]:
-    """The paths of the train items in so many parts, as even and as stratified as units that stay together allow.
-
-    Raises UserError for fewer units than parts.
-    """
+    """As even and as stratified as units that stay together allow."""
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import, and rarely needed
 
     among = sorted(i.path for i in items if i.split == "train")
@@ -73,13 +78,10 @@ def _train_by(items: Sequence[Item], strata: Mapping[str, str]) -> dict[str, lis
 
 def few_shot(items: Sequence[Item], per_class: int, seed: int) -> list[Item]:
     """At most `per_class` usable train items of each class; the other splits stay whole."""
-    by_label: dict[str, list[str]] = defaultdict(list)
-    for item in items:
-        if item.split == "train" and not item.skipped:
-            by_label[item.label].append(item.path)
+    usable = [i for i in items if not i.skipped]
     kept: set[str] = set()
-    for label, paths in sorted(by_label.items()):
-        kept.update(_draw(sorted(paths), min(per_class, len(paths)), label, seed))
+    for label, paths in sorted(_train_by(usable, {i.path: i.label for i in usable}).items()):
+        kept.update(_draw(paths, min(per_class, len(paths)), label, seed))
     return [i for i in items if i.split != "train" or i.skipped or i.path in kept]
 
 

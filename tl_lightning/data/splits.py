@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_lightning import checks
-from tl_lightning.data.drawing import Units, few_shot, grouped_parts, one_fold, stratified
+from tl_lightning.data.drawing import Units, few_shot, moved, parts_of, stratified
 from tl_lightning.data.samples import Item
 from tl_lightning.errors import UserError
 from tl_lightning.files import atomically
@@ -88,11 +88,8 @@ class SplitOptions:
         if self.folds:
             if "val" in given:
                 raise UserError(f"data.folds={self.folds}: which samples validate is given already; leave it out")
-            if units is None:
-                drawn = one_fold(drawn, self.folds, self.fold, self.split_seed, strata)
-            else:
-                part = grouped_parts(drawn, self.folds, self.split_seed, strata, units)[self.fold]
-                drawn = [replace(i, split="val") if i.path in part else i for i in drawn]
+            part = parts_of(drawn, self.folds, self.split_seed, strata, units)[self.fold]
+            drawn = moved(drawn, part, "val")
         elif "val" not in given:
             drawn = self._moved(drawn, share, "val", strata, units)
         where = {i.path: i.split for i in drawn}
@@ -104,10 +101,10 @@ class SplitOptions:
         """About `share` of the train items moved to a split."""
         if units is None:
             return stratified(items, share, into, self.split_seed, strata)
-        parts = grouped_parts(items, max(2, round(1 / share)), self.split_seed, strata, units)
+        parts = parts_of(items, max(2, round(1 / share)), self.split_seed, strata, units)
         wanted = share * sum(map(len, parts))
         part = min(parts, key=lambda paths: abs(len(paths) - wanted))
-        return [replace(i, split=into) if i.path in part else i for i in items]
+        return moved(items, part, into)
 
     def limited(self, items: Sequence[Item], task: Task) -> list[Item]:
         """At most `max_per_class` training items of each label. Raises UserError where labels are no classes."""

@@ -16,7 +16,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from tl_lightning import machine
+from tl_lightning import fully_sharded, machine
 from tl_lightning.backbones import low_rank
 from tl_lightning.backbones.taps import read_last_stage
 from tl_lightning.build import Setup, build
@@ -24,13 +24,11 @@ from tl_lightning.callbacks.collecting import Collect
 from tl_lightning.config.settings import Settings, settings_of
 from tl_lightning.data import splits
 from tl_lightning.features.facts import source_probabilities
-from tl_lightning.fully_sharded import FSDP2Strategy, whole_state
 from tl_lightning.heads import solve
 from tl_lightning.jobs import announce, run_numbers, scoring, trials
 from tl_lightning.jobs.end_report import EMBEDDED, end_report
 from tl_lightning.jobs.fit import fit, quiet, shared_threads
 from tl_lightning.jobs.processes import first_rank, following, refuse_ranks
-from tl_lightning.module import TransferModule
 from tl_lightning.reports import writers
 from tl_lightning.runs import model
 from tl_lightning.runs.folder import RunFolder
@@ -74,7 +72,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
     loggers = setup.trainer.loggers if setup.trainer.is_global_zero else []
     with writers.aborting(loggers), following(folder.path, allow=settings.allow), shared_threads(setup.trainer):
         loaders = _prepare(setup, checkpoint)
-        plain = _plain(setup)
+        plain = fully_sharded.plain_copy(setup.module, setup.trainer)
         learns = bool(setup.module.plan.phases)
         if learns and setup.module.plan.solve and checkpoint is None:
             scoring.keep_start(setup, loaders)
@@ -89,7 +87,9 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
             **run_numbers.memory(setup),
         }
         metrics |= announce.why_ended(setup.trainer)
-        setup = _gathered(setup, plain)
+        module = fully_sharded.gathered(setup.module, plain)
+        module.overviews = setup.module.overviews
+        setup = replace(setup, module=module)
     if setup.trainer.is_global_zero:
         _end(folder, settings, setup, metrics, collect)
     return metrics
@@ -112,24 +112,6 @@ def _end(folder: RunFolder, settings: Settings, setup: Setup, metrics: dict[str,
         end_report(folder, settings, setup, collect, settings.allow)
     announce.close_loggers(settings, setup, metrics, folder)
     announce.conclude(folder, setup.module.task, metrics, setup.module.backbone.reader is not None)
-
-
-def _plain(setup: Setup) -> TransferModule | None:
-    """On the first rank a copy of what will be divided, and can then be neither copied nor exported."""
-    divides = isinstance(setup.trainer.strategy, FSDP2Strategy) and setup.trainer.is_global_zero
-    return copy.deepcopy(setup.module.cpu()) if divides else None
-
-
-def _gathered(setup: Setup, plain: TransferModule | None) -> Setup:
-    """What is written down and looked at: on the first rank the copy, if there is one, with what was learned."""
-    if not isinstance(setup.trainer.strategy, FSDP2Strategy):
-        return setup
-    state = whole_state(setup.module)
-    if plain is None:
-        return setup
-    plain.load_state_dict(state)
-    plain.overviews = setup.module.overviews
-    return replace(setup, module=plain)
 
 
 def follow(folder: RunFolder, allow: tuple[str, ...]) -> None:
