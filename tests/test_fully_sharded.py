@@ -53,7 +53,7 @@ def test_divided_training_learns_as_one_process_and_resumes(photos, tmp_path):
 
 def test_gradients_of_every_kind_of_network(tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    assert len(worker("families", launcher=torchrun).split()) == 7
+    assert len(worker("families", launcher=torchrun).split()) == 8
 
 
 def test_a_run_is_the_same_as_under_ddp_also_resumed(photos, tmp_path):

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from tl_lightning.backbones.backbone import Backbone, Stage, evaluating
+from tl_lightning.backbones.folding import pairs
 from tl_lightning.backbones.norms import batch_norms
 from tl_lightning.errors import UserError
 from tl_lightning.strategies.plan import Plan
@@ -94,21 +95,19 @@ def refuse(plan: Plan, backbone: Backbone, head: nn.Module, regularizer: object 
 def shard(backbone: Backbone, head: nn.Module, mesh: DeviceMesh) -> None:
     """Divide every stage by the blocks that it calls, and what lies outside of them with the backbone or the head.
 
-    A group is gathered when its first module runs and let go after its last. A stage's lone layers are one group: a
-    convolution reads the BatchNorm that it is folded with.
+    A group is gathered when its first module runs and let go after its last. A convolution reads the BatchNorm that it
+    is folded with, so a stage's lone layers are one group, and pairs that are in no group together are the backbone's.
     """
     with torch.no_grad():
         for parameter in [*backbone.parameters(), *head.parameters()]:
             parameter.data = parameter.data.contiguous()  # of channels_last FSDP knows nothing
-    ran = _ran_once(backbone)
-    for stage in backbone.stages:
-        modules = _topmost(backbone, stage, ran)
-        blocks = [m for m in modules if any(True for _ in m.children()) and not batch_norms([m])]
-        layers = [m for m in modules if m not in blocks]
-        for block in blocks:
-            fully_shard(block, mesh=mesh)
-        if layers:
-            fully_shard(layers, mesh=mesh)
+    groups = _groups(backbone)
+    number = {m: i for i, group in enumerate(groups) for top in group for m in top.modules()}
+    folded = [(getattr(parent, conv), getattr(parent, norm)) for parent, conv, norm in pairs(backbone.net)]
+    apart = {m for conv, norm in folded if number.get(conv) != number.get(norm) for m in (conv, norm)}
+    for group in groups:
+        if together := [m for m in group if m not in apart]:
+            fully_shard(together, mesh=mesh)
     # after a pass without gradients, too: else parameters would stay gathered, as other objects
     for root in (backbone, head):
         fully_shard(root, mesh=mesh, reshard_after_forward=True)
@@ -164,6 +163,17 @@ def _ran_once(backbone: Backbone) -> set[nn.Module]:
             hooks.callback(handle.remove)
         backbone(backbone.input.blank(next(backbone.net.parameters())))
     return {module for module, number in calls.items() if number == 1}
+
+
+def _groups(backbone: Backbone) -> list[list[nn.Module]]:
+    """Each block that a stage calls, and the lone layers of each stage."""
+    ran, groups = _ran_once(backbone), list[list[nn.Module]]()
+    for stage in backbone.stages:
+        modules = _topmost(backbone, stage, ran)
+        blocks = [m for m in modules if any(True for _ in m.children()) and not batch_norms([m])]
+        groups += [[block] for block in blocks]
+        groups.append([m for m in modules if m not in blocks])
+    return groups
 
 
 def _topmost(backbone: Backbone, stage: Stage, ran: set[nn.Module]) -> list[nn.Module]:
