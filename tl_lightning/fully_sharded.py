@@ -130,7 +130,7 @@ def plain_copy(module: ModuleT, trainer: L.Trainer) -> ModuleT | None:
 
 def gathered(module: ModuleT, plain: ModuleT | None) -> ModuleT:
     """On the first rank the plain copy of a divided module, with its weights; else the module. All ranks must ask."""
-    if not _divided(module):
+    if not divided(module):
         return module
     state = whole_state(module)
     if plain is None:
@@ -141,7 +141,7 @@ def gathered(module: ModuleT, plain: ModuleT | None) -> ModuleT:
 
 def load_whole_state(module: nn.Module, state: Mapping[str, Any]) -> None:
     """Load whole tensors, which every rank has, into a module that may be divided. KeyError where one is missing."""
-    if not _divided(module):
+    if not divided(module):
         module.load_state_dict(state)
         return
     if lost := module.state_dict().keys() - state.keys():  # torch would keep what is there
@@ -149,7 +149,8 @@ def load_whole_state(module: nn.Module, state: Mapping[str, Any]) -> None:
     set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
 
 
-def _divided(module: nn.Module) -> bool:
+def divided(module: nn.Module) -> bool:
+    """Whether devices hold parts of a module's parameters."""
     return any(isinstance(p, DTensor) for p in module.parameters())
 
 

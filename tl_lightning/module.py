@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
@@ -94,7 +93,7 @@ class TransferModule(L.LightningModule):
 
     def configure_model(self) -> None:
         """Under ModelParallelStrategy: the parameters divided over its devices. UserError for what is not done then."""
-        if self.device_mesh is not None and not isinstance(self.backbone, FSDPModule):
+        if self.device_mesh is not None and not fully_sharded.divided(self.backbone):
             fully_sharded.refuse(self.plan, self.backbone, self.head, self.regularizer)
             fully_sharded.shard(self.backbone, self.head, self.device_mesh["data_parallel"])
             self._members = None  # the parameters are others
