@@ -135,7 +135,7 @@ def test_the_facts_are_those_of_each_stage_alone(photos):
 
     labels = data.samples.targets("train")
     for tap, part in zip(found.taps, parts, strict=False):
-        again = of.tap(tap.name, part.numpy(), labels, 2)
+        again = of.tap(tap.name, part.numpy(), labels)
         assert (tap.accuracy, tap.nearest) == (again.accuracy, again.nearest)
         assert tap.logme == pytest.approx(again.logme, abs=1e-3)
 

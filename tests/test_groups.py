@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import write_image
 from tests.texts import read_texts, write_texts
-from tl_lightning.data.images import image_folder, image_table
+from tl_lightning.data.images import image_folder, manifest
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 
@@ -77,7 +77,7 @@ def test_a_column_of_a_table(scans, tmp_path):
     paths = sorted(p.relative_to(scans).as_posix() for p in scans.rglob("*.png"))
     doctor = [p.split("_")[1] for p in paths]
     frame = pd.DataFrame({"path": paths, "label": [p.split("/")[0] for p in paths], "who": doctor})
-    found = image_table.read(frame, str(scans), division=SplitOptions(group="who"))
+    found = manifest.read(frame, str(scans), division=SplitOptions(group="who"))
     assert not patients(found, "train") & patients(found, "val")
     rows = [(f"text {i} {i * 7}", "ab"[i % 2], f"author {i // 6}") for i in range(90)]
     file = write_texts(tmp_path / "texts.csv", rows, ("text", "label", "author"))

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.conftest import write_image
 from tl_lightning.build import build
 from tl_lightning.data import splits
-from tl_lightning.data.images import doctor
 from tl_lightning.data.images import image_folder as folders
+from tl_lightning.data.images import inspection
 from tl_lightning.data.images.image_folder import Checking
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
@@ -110,25 +110,25 @@ def test_verdicts_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     root = fill(tmp_path, {"a": 3, "b": 3})
     paths = [f"{c}/{i:03d}.png" for c in "ab" for i in range(3)]
     looked = []
-    found = doctor._finding
+    found = inspection._finding
 
     def look(path, *options):
         looked.append(path.name)
         return found(path, *options)
 
-    monkeypatch.setattr(doctor, "_finding", look)
-    first = doctor.look(root, paths)
+    monkeypatch.setattr(inspection, "_finding", look)
+    first = inspection.look(root, paths)
     assert not any(finding.fault for finding in first.values())
     assert len(looked) == 6
-    assert doctor.look(root, paths) == first
+    assert inspection.look(root, paths) == first
     assert len(looked) == 6
     write_image(root / "a" / "000.png", 10, 99, (20, 20))
-    doctor.look(root, paths)
+    inspection.look(root, paths)
     assert looked[6:] == ["000.png"]
     for memory in (cache_dir()).glob("looks-*/*.json"):  # whoever can write there makes nothing else of it
         kept = json.loads(memory.read_text())
         memory.write_text(json.dumps({path: [*answer[:2], {"x": 1}] for path, answer in kept.items()}))
-    assert doctor.look(root, paths[1:]) == {p: first[p] for p in paths[1:]}
+    assert inspection.look(root, paths[1:]) == {p: first[p] for p in paths[1:]}
     assert len(looked) == 12
 
 

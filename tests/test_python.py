@@ -105,8 +105,8 @@ def test_data_frames(photos, tmp_path):
     with pytest.raises(tl.UserError, match=r"given as an object.*evaluate it where it was trained"):
         tl.load(run.path).evaluate()
     for wrong, said in (
-        (frame.drop(columns="label"), "has no column of labels: it has image, n"),
-        (frame.assign(image="gone.png"), "names 24 files that are not there, the first gone.png in row 1"),
+        (frame.assign(m=0).drop(columns="label"), "which column is the label.* DataFrame has image, n, m"),
+        (frame.assign(image="gone.png"), "gone.png is 'dark' in row 1 and 'light' in row 13: keep one"),
         (frame.iloc[:0], "nothing below it"),
     ):
         with pytest.raises(tl.UserError, match=said):

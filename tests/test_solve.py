@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from tl_lightning import heads
 from tl_lightning.errors import UserError
 from tl_lightning.heads import solve
+from tl_lightning.heads.logistic import CURVATURE
 from tl_lightning.transferability import ridge
 
 
@@ -29,7 +30,7 @@ def test_the_head_is_scikit_learns_logistic_regression(d, weights):
     w = np.ones(len(rows)) if weights is None else np.array(weights)[labels]
     unit = StandardScaler().fit(rows.astype(np.float64), sample_weight=w)
     scaled = (rows - unit.mean_) / np.sqrt(unit.scale_)
-    reference = LogisticRegression(C=1 / (solve._CURVATURE * solution.penalty), tol=1e-8, max_iter=5000)
+    reference = LogisticRegression(C=1 / (CURVATURE * solution.penalty), tol=1e-8, max_iter=5000)
     reference.fit(scaled, labels, sample_weight=w)
     expected = reference.predict_proba(scaled)
     found = F.softmax(torch.from_numpy(rows) @ solution.weight.T + solution.bias, 1)
@@ -77,7 +78,7 @@ def test_several_classes_are_a_logistic_regression_each():
     logits = rows @ solution.weight.numpy().T + solution.bias.numpy()
     z = ridge.reduce(rows, torch.ones(80, dtype=torch.float64)).z.numpy()
     for c in range(3):
-        inverse = 1 / (solve._CURVATURE * solution.penalty)
+        inverse = 1 / (CURVATURE * solution.penalty)
         head = LogisticRegression(C=inverse, tol=1e-8, max_iter=5000).fit(z, labels[:, c])
         np.testing.assert_allclose(logits[:, c], head.decision_function(z), atol=1e-2)
     fitted = ((logits > 0) == labels).all(1).mean()

@@ -203,8 +203,6 @@ def test_what_several_labels_do_not_go_with(configured, tmp_path):
     words = ["data.separator='|'", f"data.file={file}"]
     for wrong, said in (
         ("data.sampler=balanced", "for samples of one class each"),
-        ("data.class_weights=auto", "for samples of one class each"),
-        ("strategy=auto", "name a strategy"),
         ("trainer.compile=eager", "is for torchvision's networks"),
     ):
         with pytest.raises(UserError, match=said):

@@ -48,7 +48,7 @@ def test_leaving_one_out_in_closed_form_equals_as_many_refits(d):
 @pytest.mark.parametrize("d", [12, 150])
 def test_leaving_folds_out_in_closed_form_equals_refits_around_the_same_means(d):
     rows, labels = blobs(d=d)
-    fit = ridge.leave_one_out(rows, labels, 3)
+    fit = ridge.leave_one_out(rows, labels)
     folds = stratified_folds(labels, 5)
     assert [sorted(labels[folds == k]) for k in range(5)] == [[0] * 4 + [1] * 4 + [2] * 4] * 5
     onehot = np.eye(3)[labels]
@@ -65,7 +65,7 @@ def test_where_nothing_tells_balanced_classes_apart_accuracy_is_chance_and_not_z
     found = []
     for seed in range(10):
         random = np.random.default_rng(seed)
-        found.append(ridge.leave_one_out(random.normal(size=(40, 20)), np.arange(40) % 2, 2).accuracy)
+        found.append(ridge.leave_one_out(random.normal(size=(40, 20)), np.arange(40) % 2).accuracy)
     assert 0.35 < np.mean(found) < 0.65
     assert stratified_folds(np.arange(2000) % 2, 5) is None  # many: each is left out by itself
     assert stratified_folds(np.array([0, 0, 0, 1]), 5) is None  # a class of one
@@ -75,7 +75,7 @@ def test_where_nothing_tells_balanced_classes_apart_accuracy_is_chance_and_not_z
 def test_features_that_tell_nothing_are_refused(rows):
     rows = np.asarray(rows, np.float32)
     with pytest.raises(UserError, match="not finite, or are the same for every sample"):
-        ridge.leave_one_out(rows, np.arange(len(rows)) % 2, 2)
+        ridge.leave_one_out(rows, np.arange(len(rows)) % 2)
 
 
 def test_leaving_one_out_with_weights_equals_weighted_refits():
@@ -199,6 +199,6 @@ def test_likeness_names_the_source_classes():
 def test_more_features_than_images_and_one_image_in_a_class():
     rows, labels = blobs(n=9, d=200)
     labels = np.where(np.arange(9) == 0, 2, labels % 2)
-    tap = evidence.tap("all", rows, labels, 3)
+    tap = evidence.tap("all", rows, labels)
     assert 0 <= tap.accuracy <= 8 / 9  # left out, nothing is known of the lone image's class
     assert all(math.isfinite(v) for v in (tap.logme, tap.h_score, tap.nearest))

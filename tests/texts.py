@@ -7,7 +7,7 @@ from tl_lightning.data.loader_options import grouped
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.table import Format
 from tl_lightning.data.texts import text_table
-from tl_lightning.data.texts.text_table import Columns
+from tl_lightning.data.texts.text_table import TextColumns
 from tl_lightning.tasks import infer
 
 
@@ -25,7 +25,7 @@ def write_texts(path, rows=None, columns=("text", "label"), delimiter=","):
 
 def read_texts(file, task=infer, **options):
     """A file's texts under the options of its columns and of its division."""
-    columns, division, written = grouped(options, Columns, SplitOptions, Format)
+    columns, division, written = grouped(options, TextColumns, SplitOptions, Format)
     return text_table.read(str(file), task, columns, division, written)
 
 

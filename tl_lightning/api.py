@@ -133,10 +133,10 @@ def _source(data: Any) -> tuple[dict[str, Any], Callable[[Settings], _Kept] | No
     if isinstance(data, (str, Path)):
         return _named(data), None
     if table.is_frame(data):
-        from tl_lightning.data.images.image_table import has_paths
+        from tl_lightning.data.images.manifest import names_images
 
-        if has_paths(data):
-            return {"data": "image_folder", "data.root": "."}, partial(_in_memory, "image_table", {"frame": data})
+        if names_images(data):
+            return {"data": "manifest", "data.file": "DataFrame"}, partial(_in_memory, "manifest", {"file": data})
         return {"data": "text_csv", "data.file": "DataFrame"}, partial(_in_memory, "text_table", {"file": data})
     if hasattr(data, "train_dataloader"):
         return {}, lambda settings: _Kept(made=data)
@@ -156,7 +156,7 @@ def _named(data: str | Path) -> dict[str, Any]:
     if not path.exists() and str(data) in options("data"):
         return {"data": str(data)}
     if path.is_file():
-        return {"data": "text_csv", "data.file": str(data)}
+        return {"data.file": str(data)}  # its columns say the option
     return {"data": "image_folder", "data.root": str(data)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +16,7 @@ from tl_lightning.options import OWN, conf_dir, groups
 _SPECIAL = " ,=:(){}[]$'\"\\#%~"
 _PATHS = ("data.root", "data.file", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
 SWEEP = ("-m", "--multirun")
+TABLES = {"images": "manifest", "texts": "text_csv"}  # the option of data= for a table
 _OWN = ("backbone", "strategy", "head", "data", "task")  # groups of which an option `own` holds nothing but a target
 
 
@@ -45,8 +46,9 @@ def arguments(argv: Sequence[str]) -> list[str]:
         words, keys = [*words, f"{group}={OWN}"], [*keys, group]
     if "data" in keys:
         return words
-    named = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
-    return [*words, *(f"data={option}" for option in _called_for(named)[:1])]
+    said = {k.removeprefix("data."): w.partition("=")[2] for k, w in zip(keys, words, strict=True)
+            if k.startswith("data.")}  # fmt: skip
+    return [*words, *(f"data={option}" for option in _called_for(said)[:1])]
 
 
 def _expanded(word: str) -> str:
@@ -55,10 +57,20 @@ def _expanded(word: str) -> str:
     return f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else word
 
 
-def _called_for(named: Sequence[str]) -> list[str]:
-    """The data options that must be given one of the named values."""
-    files = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml"))
-    return [name for name in files if any(option("data", name).get(key) == "???" for key in named)]
+def _called_for(said: Mapping[str, str]) -> list[str]:
+    """The data options that must be given one of the values, and take all of those that any option must be given.
+
+    Of those for a table the one that its columns are for.
+    """
+    options = {p.stem: option("data", p.stem) for p in sorted((conf_dir() / "data").glob("*.yaml"))}
+    musts = {key for key in said if any(values.get(key) == "???" for values in options.values())}
+    fitting = [name for name, values in options.items() if musts and musts <= values.keys()
+               and any(values[key] == "???" for key in musts)]  # fmt: skip
+    if len(fitting) > 1 and _exists(file := said.get("file", "").strip("'\"")):
+        from tl_lightning.data.images.manifest import names_images
+
+        return [TABLES["images" if names_images(Path(file)) else "texts"]]
+    return fitting
 
 
 def _quoted(word: str, sweeping: bool) -> str:

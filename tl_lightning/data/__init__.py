@@ -7,7 +7,7 @@ __getattr__ = lazy.exports(
     {
         "ImageAugmentation": "images.transforms",
         "LabelledData": "datamodule",
-        **dict.fromkeys(("image_folder", "image_table"), "images.image_datamodule"),
+        **dict.fromkeys(("image_folder", "manifest"), "images.image_datamodule"),
         "image_dataset": "images.image_dataset",
         "text_table": "texts.text_datamodule",
     },

@@ -28,12 +28,17 @@ class Loading:
         checks.whole("data.seed", self.seed, 0)
 
 
+def among(options: Mapping[str, Any], *kinds: type) -> list[Any]:
+    """One object of every kind (a dataclass), each of those options that are its own; others are passed over."""
+    return [kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds]
+
+
 def grouped(options: Mapping[str, Any], *kinds: type) -> list[Any]:
     """One object of every kind (a dataclass), each of those options that are its own.
 
     Raises TypeError for an option that belongs to none.
     """
-    owned = {kind: {f.name for f in fields(kind)} for kind in kinds}
-    if strange := options.keys() - set().union(*owned.values()):
+    known = {f.name for kind in kinds for f in fields(kind)}
+    if strange := options.keys() - known:
         raise TypeError(f"unexpected option '{min(strange)}'")
-    return [kind(**{k: v for k, v in options.items() if k in names}) for kind, names in owned.items()]
+    return among(options, *kinds)

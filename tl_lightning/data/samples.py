@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,13 +29,19 @@ class Item:
 class Samples:
     """Items under `root`, and the task that their labels are for. `noun`: what they are, for people.
 
-    What cannot be used is set aside with its reason.
+    What cannot be used is set aside with its reason. `weights`: what samples count in training, by path; of none, all
+    count the same.
     """
 
     root: Path
     items: tuple[Item, ...]
     task: Task
+    weights: Mapping[str, float] = field(default_factory=dict)
     noun: ClassVar[str]
+
+    def places(self) -> dict[str, Path]:
+        """Where the samples lie, by the option that says it."""
+        return {"root": self.root}
 
     def sample(self, item: Item) -> Any:
         """What a split holds of an item."""
@@ -57,6 +63,14 @@ class Samples:
     def targets(self, name: str) -> np.ndarray:
         """Targets (N,) or (N, C) of a split's usable items, in the order of `split`."""
         return self.task.encode([i.label for i in self.used(name)])
+
+    def weights_of(self, split: str) -> np.ndarray | None:
+        """(N,): what each usable item of a split counts, 1 on average; None where all count the same."""
+        if not self.weights:
+            return None
+        found = np.array([self.weights[i.path] for i in self.used(split)])
+        scaled: np.ndarray = found / found.mean()
+        return scaled
 
     def size(self, split: str) -> int:
         """Usable items in a split."""

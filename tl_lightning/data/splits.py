@@ -163,6 +163,14 @@ def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") ->
     return items
 
 
+def written_here(path: Path) -> bool:
+    """Whether a file has exactly the columns that `write` writes, in any order; so counts one that cannot be opened."""
+    if not path.is_file():
+        return True
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        return sorted(next(csv.reader(file), [])) == sorted(_COLUMNS)
+
+
 def _rows(path: Path) -> list[list[str]]:
     """The cells of every line, in the order of _COLUMNS. Raises UserError for a file that has not these."""
     if not path.is_file():

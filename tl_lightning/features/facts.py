@@ -34,18 +34,18 @@ def measure(backbone: Backbone, data: FeatureSource, options: Options, device: t
     The pooled outputs of all stages are cached as features are. Raises NoRoom if they cannot be kept at all, UserError
     for a task without classes.
     """
-    labels, classes = data.task.class_indices(data.samples.targets("train")), data.task.outputs
+    labels, classes = data.task.class_targets(data.samples.targets("train")), data.task.outputs
     view = View(data.eval_transform)
     wanted, boundary = [("train", view)], len(backbone.stages)
     every_stage, reason = read_all_stages(backbone, scaled=False), "the outputs of all stages, to compare them"
     rows = kept_rows(every_stage, boundary, wanted, data, options, device, reason)[0]
     by_stage = dict(zip(backbone.stage_names, np.split(rows, np.cumsum(backbone.widths())[:-1], 1), strict=True))
-    taps = [evidence.tap(name, part, labels, len(classes)) for name, part in by_stage.items()]
-    taps.append(evidence.tap(ALL, evidence.together(by_stage), labels, len(classes)))
+    taps = [evidence.tap(name, part, labels) for name, part in by_stage.items()]
+    taps.append(evidence.tap(ALL, evidence.together(by_stage), labels))
     likeness = None
     if backbone.source_head is None:
         log.info("facts     the weights have no classifier: how alike source and target are is told by features alone")
-    else:
+    elif labels.ndim == 1:
         probabilities = source_probabilities(backbone, by_stage[backbone.stage_names[-1]])
         likeness = evidence.likeness(probabilities, labels, classes, backbone.source_classes)
     counts = data.samples.counts("train")

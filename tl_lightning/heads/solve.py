@@ -12,15 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tl_lightning.errors import UserError
+from tl_lightning.heads.logistic import CURVATURE, logistic
 from tl_lightning.transferability.folds import random_folds, stratified_folds
 from tl_lightning.transferability.ridge import PENALTIES, Reduced, reduce, ridge
-
-Loss = Callable[[Tensor], Tensor]  # logits (N, C) to the loss of every sample (N,)
-
-# Of the logistic loss, against 1 of the squared one: p (1 - p) averaged over images that are mostly fitted. Measured:
-# the penalty x 0.1 was within half a point of the best of 1 to 1e-4 on 2 and 10 classes, 10 to 400 images each.
-_CURVATURE = 0.1
-
 
 # Of few samples: penalties tried on folds, from the strongest, each from where the one before it ended.
 _FOLDS = 3
@@ -43,20 +37,25 @@ class Solution:
 
 
 def solve_classes(
-    rows: np.ndarray, labels: np.ndarray, classes: int, class_weights: Tensor | None = None, last: int | None = None
+    rows: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    class_weights: Tensor | None = None,
+    last: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> Solution:
     """Multinomial logistic regression on features (N, D) for labels (N,).
 
     Its penalty is that of the least log-loss in three stratified folds; of more than a thousand samples, that of ridge
     regression on one-hot targets, whose error of every sample left out is there in closed form (the PRESS statistic,
     Allen 1974), for 25 penalties from one eigendecomposition, times the curvature that the logistic loss has there.
-    L-BFGS solves. `class_weights` (C,) scale the loss of each sample. `last`: so many columns at the end are those of
-    the last stage, which alone are taken where they do better in the folds. Raises UserError for features that cannot
-    be fitted.
+    L-BFGS solves. `class_weights` (C,) and `weights` (N,) scale the loss of each sample. `last`: so many columns at the
+    end are those of the last stage, which alone are taken where they do better in the folds. Raises UserError for
+    features that cannot be fitted.
     """
     known = np.asarray(labels)
     y = torch.as_tensor(known)
-    w = torch.ones(len(y), dtype=torch.float64) if class_weights is None else class_weights.double().cpu()[y]
+    w = _weights(len(y), weights) * (1 if class_weights is None else class_weights.double().cpu()[y])
     onehot = F.one_hot(y, classes).double()
 
     def loss(logits: Tensor, places: Tensor) -> Tensor:
@@ -68,16 +67,24 @@ def solve_classes(
     return _solved(rows, LogisticProblem(onehot, w, loss, right, stratified_folds(known, _FOLDS)), last)
 
 
-def solve_labels(rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
+def solve_labels(
+    rows: np.ndarray,
+    targets: np.ndarray,
+    last: int | None = None,
+    weights: np.ndarray | None = None,
+    positive: Tensor | None = None,
+) -> Solution:
     """A logistic regression on features (N, D) for each of several classes (N, C), found as by `solve_classes`.
 
-    Raises UserError for features that cannot be fitted.
+    `weights` (N,) scale the loss of each sample, `positive` (C,) that of the samples of each class. Raises UserError
+    for features that cannot be fitted.
     """
     y = torch.as_tensor(np.asarray(targets)).double()
-    w = torch.ones(len(y), dtype=torch.float64)
+    w = _weights(len(y), weights)
+    scale = None if positive is None else positive.double().cpu()
 
     def loss(logits: Tensor, places: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, y[places], reduction="none").sum(1)
+        return F.binary_cross_entropy_with_logits(logits, y[places], reduction="none", pos_weight=scale).sum(1)
 
     def right(logits: Tensor, places: Tensor) -> Tensor:
         return ((logits > 0) == y[places].bool()).all(1).double()
@@ -85,20 +92,26 @@ def solve_labels(rows: np.ndarray, targets: np.ndarray, last: int | None = None)
     return _solved(rows, LogisticProblem(y, w, loss, right, random_folds(len(y), _FOLDS), middle=0.5), last)
 
 
-def solve_values(rows: np.ndarray, targets: np.ndarray) -> Solution:
+def solve_values(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None) -> Solution:
     """Ridge regression on features (N, D) for values (N, K), its penalty chosen by leave-one-out (PRESS).
 
-    Raises UserError for features that cannot be fitted.
+    `weights` (N,): what each sample counts. Raises UserError for features that cannot be fitted.
     """
     y = torch.as_tensor(np.asarray(targets)).double()
-    w = torch.ones(len(y), dtype=torch.float64)
+    w = _weights(len(y), weights)
     reduced = reduce(rows, w)
     fit = ridge(reduced, y, w)
-    unexplained = (y - fit.left_out).square().sum() / (y - y.mean(0)).square().sum()
+    mean = w @ y / w.sum()
+    unexplained = (w @ (y - fit.left_out).square()).sum() / (w @ (y - mean).square()).sum()
     weight = fit.coefficients.T @ reduced.back
-    bias = y.mean(0) - weight @ reduced.mean
+    bias = mean - weight @ reduced.mean
     how = f"R2 {1 - unexplained:.4f}, each left out in turn (best of {PENALTIES} penalties)"
     return Solution(weight.float(), bias.float(), fit.penalty, how, 0)
+
+
+def _weights(count: int, said: np.ndarray | None) -> Tensor:
+    """(N,): what each sample counts."""
+    return torch.ones(count, dtype=torch.float64) if said is None else torch.from_numpy(said).double()
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,7 @@ def _by_folds(reduced: Reduced, problem: LogisticProblem) -> LeftOut:
         part = Reduced(z[kept], reduced.s * len(kept) / len(z), reduced.back, reduced.mean)
         beta = z.new_zeros(z.shape[1], problem.targets.shape[1])
         for k, penalty in enumerate(penalties):
-            beta, bias, _ = logistic(part, w[kept], _CURVATURE * penalty, beta, partial(problem.loss, places=kept))
+            beta, bias, _ = logistic(part, w[kept], CURVATURE * penalty, beta, partial(problem.loss, places=kept))
             logits = z[out] @ beta + bias
             losses[k, out] = w[out] * problem.loss(logits, out)
             rights[k, out] = problem.right(logits, out)
@@ -179,40 +192,9 @@ def _at(reduced: Reduced, problem: LogisticProblem, penalty: float, start: Tenso
     """The logistic regression of one penalty, from coefficients (r, C)."""
     everything = torch.arange(len(reduced.z))
     loss = partial(problem.loss, places=everything)
-    beta, bias, steps = logistic(reduced, problem.w, _CURVATURE * penalty, start, loss)
+    beta, bias, steps = logistic(reduced, problem.w, CURVATURE * penalty, start, loss)
     weight = beta.T @ reduced.back
     return Solution(weight.float(), (bias - weight @ reduced.mean).float(), penalty, how, steps)
-
-
-def logistic(reduced: Reduced, w: Tensor, penalty: float, start: Tensor, loss: Loss) -> tuple[Tensor, Tensor, int]:
-    """(coefficients (r, C), bias (C,), steps) of penalised logistic regression by L-BFGS from `start` (r, C).
-
-    `loss`: of every sample (N,), from logits (N, C); `w` (N,) what each counts.
-    """
-    # along the principal axes the Hessian is nearly diagonal: divided by its root, all directions are about as steep
-    unit = torch.cat([_CURVATURE * reduced.s + penalty, _CURVATURE * w.sum()[None]]).rsqrt()
-    # classes first: the gradient of few classes times many features is ten times as fast as the other way round
-    theta = (torch.cat([start.T, start.new_zeros(start.shape[1], 1)], 1) / unit).requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [theta],
-        max_iter=500,
-        tolerance_grad=1e-4,
-        tolerance_change=1e-9,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        coefficients = unit * theta
-        logits = (coefficients[:, :-1] @ reduced.z.T + coefficients[:, -1:]).T
-        total = w @ loss(logits) + penalty / 2 * coefficients[:, :-1].square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = (unit * theta).detach().T
-    return found[:-1], found[-1], int(optimizer.state[theta]["n_iter"])
 
 
 def install(head: nn.Module, solution: Solution) -> None:

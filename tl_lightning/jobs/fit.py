@@ -76,6 +76,7 @@ def quiet() -> None:
         "The `srun` command is available",  # on the login node of a cluster
         "WeightAveraging callback with a model that overrides",  # it divides parameters, where averages are refused
         "returned a view tensor. An in-place op",  # FSDP2: no head and no stage changes in place what it is given
+        "No positive samples found in target",  # a class that a split lacks has no precision, and none is reported
         "Glyph .* missing",  # class names in scripts that matplotlib's font has not
     ):
         warnings.filterwarnings("ignore", message=f".*{noise}.*")

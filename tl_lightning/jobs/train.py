@@ -122,8 +122,7 @@ def follow(folder: RunFolder, allow: tuple[str, ...]) -> None:
 def _write_start(folder: RunFolder, settings: Settings, setup: Setup) -> None:
     """config.yaml and splits.csv: enough to repeat or resume the run, also after its folder has moved."""
     values = _without_objects(settings.plain)
-    where = setup.data.samples.root
-    for key in ("root", "file"):  # wherever the run is resumed from
+    for key, where in setup.data.samples.places().items():  # wherever the run is resumed from
         if isinstance(values["data"], dict) and values["data"].get(key) is not None:
             values["data"][key] = str(where.absolute())
     folder.write_config(values)
@@ -180,7 +179,8 @@ def _prepare(setup: Setup, checkpoint: str | None) -> L.LightningDataModule:
     if module.plan.solve:
         began = time.perf_counter()
         last = None if module.backbone.reader is None else module.backbone.widths()[-1]
-        solution = data.task.solve(setup.frozen.features(device, module.backbone), targets, last)
+        features = setup.frozen.features(device, module.backbone)
+        solution = data.task.solve(features, targets, last, data.samples.weights_of("train"))
         solve.install(module.head, solution)
         how = f", then {solution.steps} steps of L-BFGS" if solution.steps else ""
         log.info(f"head      solved: {solution.quality}{how}; {time.perf_counter() - began:.1f} s")

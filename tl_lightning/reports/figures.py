@@ -34,6 +34,24 @@ def confusion_figure(counts: Tensor, classes: Sequence[str]) -> Figure:
     return figure
 
 
+def classes_figure(counts: Tensor, classes: Sequence[str]) -> Figure:
+    """A table of counts (C, 2, 2) of each class: samples, precision, recall and F1, shaded by their values."""
+    hits, answered, support = counts[:, 1, 1], counts[:, :, 1].sum(1), counts[:, 1].sum(1)
+    values = torch.stack([hits / answered, hits / support, 2 * hits / (answered + support)], 1)  # (C, 3)
+    figure = Figure(figsize=(5.5, 0.3 * len(classes) + 0.8), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(values.nan_to_num().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(3), labels=["precision", "recall", "F1"])
+    named = [f"{name} ({int(count)})" for name, count in zip(classes, support, strict=True)]
+    axes.set_yticks(range(len(classes)), labels=named, parse_math=False)
+    for row, column in torch.nonzero(~values.isnan()).tolist():
+        value = float(values[row, column])
+        colour = "white" if value > 0.5 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+    return figure
+
+
 def scatter_figure(pairs: Tensor, columns: Sequence[str]) -> Figure:
     """Predicted against true values (2, N, K), one panel for each column, with the line on which they are equal."""
     figure = Figure(figsize=(4.2 * len(columns), 4), dpi=120, layout="constrained")
@@ -69,6 +87,7 @@ def tiles(images: Tensor, labels: Sequence[str], columns: int = 4) -> Tensor:
 
 # Task.picture: how a task's overview is drawn, given the names of its outputs.
 FIGURES: Mapping[str, Callable[[Tensor, Sequence[str]], Figure]] = {
+    "classes": classes_figure,
     "confusion": confusion_figure,
     "scatter": scatter_figure,
 }

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from tl_lightning.errors import UserError, nearest
 
+_MOST = 100.0  # that one sample counts against another: of a handful more would be noise alone
+
 
 def loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor | None:
     """Weights (C,) of mean 1 over training samples: "none" (None), "auto" (inverse frequency), or by class name.
@@ -19,18 +21,31 @@ def loss_weights(choice: Any, classes: Sequence[str], counts: Tensor) -> Tensor 
     """
     if choice in ("none", None):
         return None
-    if choice == "auto":
-        weights = 1 / counts
-    elif isinstance(choice, str):
-        raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
-    else:
-        named = {_class_of(name, classes): _number(name, weight) for name, weight in (choice or {}).items()}
-        if unknown := [name for name in named if name not in classes]:
-            raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], classes)}")
-        weights = torch.tensor([named.get(c, 1.0) for c in classes])
-        if not (weights.min() > 0 and torch.isfinite(weights).all()):
-            raise UserError("data.class_weights must be positive numbers")
+    weights = 1 / counts if choice == "auto" else _by_name(choice, classes)
     return weights * counts.sum() / (weights * counts).sum()
+
+
+def positive_weights(choice: Any, classes: Sequence[str], odds: Tensor) -> Tensor | None:
+    """What the samples of each class count (C,) against 1 of all others, of classes that are questions by themselves.
+
+    "none" (None), "auto" (the inverse of their `odds` (C,), at most 100), or by class name. Raises UserError as
+    `loss_weights` does.
+    """
+    if choice in ("none", None):
+        return None
+    return (1 / odds).clamp(max=_MOST) if choice == "auto" else _by_name(choice, classes)
+
+
+def _by_name(choice: Any, classes: Sequence[str]) -> Tensor:
+    if isinstance(choice, str):
+        raise UserError(f"data.class_weights={choice} is unknown: use none, auto or {{class: weight}}")
+    named = {_class_of(name, classes): _number(name, weight) for name, weight in (choice or {}).items()}
+    if unknown := [name for name in named if name not in classes]:
+        raise UserError(f"data.class_weights names the class '{unknown[0]}': {nearest(unknown[0], classes)}")
+    weights = torch.tensor([named.get(c, 1.0) for c in classes])
+    if not (weights.min() > 0 and torch.isfinite(weights).all()):
+        raise UserError("data.class_weights must be positive numbers")
+    return weights
 
 
 def _class_of(key: Any, classes: Sequence[str]) -> str:

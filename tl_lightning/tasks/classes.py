@@ -157,13 +157,15 @@ class Classification(Task):
 
         return mix if ways else None
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
+    def solve(
+        self, rows: np.ndarray, targets: np.ndarray, last: int | None = None, weights: np.ndarray | None = None
+    ) -> Solution:
         """Multinomial logistic regression on features (N, D), each class counting as in training."""
         from tl_lightning.heads.solve import solve_classes
 
         counts = torch.tensor(self.counts, dtype=torch.float32)
         by_class = self.prior() * counts.sum() / counts  # by loss weights and by sampling; mean 1 over samples
-        return solve_classes(rows, targets, len(self.outputs), by_class, last)
+        return solve_classes(rows, targets, len(self.outputs), by_class, last, weights)
 
     def class_indices(self, targets: np.ndarray) -> np.ndarray:
         """The targets (N,) themselves."""

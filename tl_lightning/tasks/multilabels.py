@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tl_lightning import checks
 from tl_lightning.errors import UserError
+from tl_lightning.tasks.binary_cross_entropy import BinaryCrossEntropy
 from tl_lightning.tasks.class_names import refuse_classes
+from tl_lightning.tasks.class_weights import positive_weights
 from tl_lightning.tasks.task import BETWEEN, Labels, Task, smoothing
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
     from tl_lightning.evaluation.calibration import Calibration
     from tl_lightning.evaluation.findings import Findings
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no"))
 _HALF = 0.5
+_OF_CLASSES = ("average_precision", "f1", "recall")  # what is said of each class
+_READ = 200  # classes, up to which each has figures of its own
 _OFTEN = 10  # samples of the same set of classes, from which on they are drawn by themselves
 
 
@@ -72,15 +75,19 @@ class Multilabel(Task):
     """Logits (N, C), of which each is a question by itself; targets (N, C) of 0 and 1.
 
     `separator` stands between the classes in a label. `label_smoothing` moves targets towards one half. `odds` (C,) of
-    each class among the training samples.
+    each class among the training samples, `positive` (C,): what its samples count in the loss, against 1 of all others.
     """
 
     separator: str = "|"
     label_smoothing: float | None = 0.0
     odds: tuple[float, ...] = ()
+    positive: Tensor | None = None
 
     noun: ClassVar[str] = "classes"
-    shown: ClassVar[Mapping[str, str]] = {"accuracy": "all right", "macro_f1": "macro-F1"}
+    shown: ClassVar[Mapping[str, str]] = {
+        "accuracy": "all right", "macro_f1": "macro-F1", "macro_average_precision": "mAP",
+    }  # fmt: skip
+    picture: ClassVar[str] = "classes"
     may_lack: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -113,28 +120,32 @@ class Multilabel(Task):
         refuse_classes(where, noun, train)
 
     def fitted(self, targets: np.ndarray, sampler: str, class_weights: Any) -> Self:
-        """The task with the odds of its classes among the training targets (N, C)."""
-        task = super().fitted(targets, sampler, class_weights)
+        """The task with the odds of its classes among the training targets (N, C).
+
+        Raises UserError for a sampler, and for weights that cannot be meant.
+        """
+        task = super().fitted(targets, sampler, "none")
         counts = torch.tensor(targets.sum(0), dtype=torch.float32)
         odds = (counts + 0.5) / (len(targets) - counts + 0.5)
-        return replace(task, odds=tuple(odds.tolist()))
+        positive = positive_weights(class_weights, self.outputs, odds)
+        return replace(task, odds=tuple(odds.tolist()), positive=positive)
 
     def start(self) -> Tensor:
-        """(C,): log odds of each class."""
-        odds = self.odds or (1.0,) * len(self.outputs)
-        return torch.tensor(odds).log()
+        """(C,): log odds of each class, as the training loss sees them."""
+        odds = torch.tensor(self.odds or (1.0,) * len(self.outputs))
+        return (odds if self.positive is None else odds * self.positive).log()
 
     def with_smoothing(self, from_exact_head: bool) -> Self:
         """The task with its smoothing decided: none where it would pull a fitted head off its own optimum."""
         return replace(self, label_smoothing=smoothing(self.label_smoothing, from_exact_head))
 
     def training_loss(self) -> nn.Module:
-        """Binary cross-entropy with smoothing."""
-        return _BinaryCrossEntropy(self.label_smoothing or 0.0)
+        """Binary cross-entropy with smoothing and the weights of each class."""
+        return BinaryCrossEntropy(self.label_smoothing or 0.0, self.positive)
 
     def evaluation_loss(self) -> nn.Module:
         """Binary cross-entropy of logits (N, C) for targets (N, C)."""
-        return _BinaryCrossEntropy()
+        return BinaryCrossEntropy()
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """The probability of each class (N, C), from logits (N, C)."""
@@ -182,36 +193,58 @@ class Multilabel(Task):
 
         return multi_label.judge(predictions, targets, self.outputs, kept.thresholds)
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
-        """A logistic regression on features (N, D) for each class."""
+    def class_targets(self, targets: np.ndarray) -> np.ndarray:
+        """The targets (N, C) themselves."""
+        return targets
+
+    def solve(
+        self, rows: np.ndarray, targets: np.ndarray, last: int | None = None, weights: np.ndarray | None = None
+    ) -> Solution:
+        """A logistic regression on features (N, D) for each class, weighted as in training."""
         from tl_lightning.heads.solve import solve_labels
 
-        return solve_labels(rows, targets, last)
+        return solve_labels(rows, targets, last, weights, self.positive)
 
     def scores(self) -> MetricCollection:
-        """Accuracy (all classes right), macro-F1 and recall per class, from probabilities and targets (N, C)."""
+        """Accuracy (all classes right), macro-F1, mAP, F1 and recall per class, from probabilities, targets (N, C)."""
         from torchmetrics import ClasswiseWrapper, MetricCollection
-        from torchmetrics.classification import MultilabelExactMatch, MultilabelF1Score, MultilabelRecall
+        from torchmetrics.classification import (
+            MultilabelAveragePrecision,
+            MultilabelExactMatch,
+            MultilabelF1Score,
+            MultilabelRecall,
+        )
 
         n = len(self.outputs)
-        members: dict[str, Any] = {
-            "accuracy": MultilabelExactMatch(n),
-            "macro_f1": MultilabelF1Score(n, average="macro"),
-            "recall": ClasswiseWrapper(MultilabelRecall(n, average=None), labels=list(self.outputs), prefix="recall/"),
-        }
+        members: dict[str, Any] = {"accuracy": MultilabelExactMatch(n), "macro_f1": MultilabelF1Score(n)}
+        if n <= _READ:
+            members["macro_average_precision"] = MultilabelAveragePrecision(n)
+            kinds = (MultilabelAveragePrecision, MultilabelF1Score, MultilabelRecall)
+            for name, kind in zip(_OF_CLASSES, kinds, strict=True):
+                members[name] = ClasswiseWrapper(kind(n, average=None), labels=list(self.outputs), prefix=f"{name}/")
         return MetricCollection(members, compute_groups=False)
 
+    def overview(self) -> Metric | None:
+        """Counts (C, 2, 2) of each class: row whether it is there, column whether it was answered."""
+        if len(self.outputs) > _READ:
+            return None
+        from torchmetrics.classification import MultilabelConfusionMatrix
 
-class _BinaryCrossEntropy(nn.Module):
-    """Of logits (N, C) for targets (N, C) in [0, 1], which smoothing moves towards one half."""
+        return MultilabelConfusionMatrix(len(self.outputs))
 
-    def __init__(self, smoothing: float = 0.0) -> None:
-        super().__init__()
-        self.smoothing = smoothing
+    def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
+        """All but what is said of classes without a sample, which have no precision, by the counts (C, 2, 2)."""
+        if overview is None:
+            return dict(scores)
+        present = dict(zip(self.outputs, overview[:, 1].sum(1).tolist(), strict=True))
+        found = {k: v for k, v in scores.items() if present.get(_class_of(k), 1)}
+        number = sum(count > 0 for count in present.values())
+        for name in found:
+            if name.endswith("macro_average_precision"):  # torchmetrics counts what is not there as 0
+                found[name] = found[name] * len(present) / max(number, 1)
+        return found
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """A scalar."""
-        wanted = targets.to(logits.dtype)
-        if self.smoothing:
-            wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits, wanted)
+
+def _class_of(score: str) -> str:
+    """The class that a score is of; empty for one of all."""
+    return next((score.partition(f"{name}/")[2] for name in _OF_CLASSES if f"{name}/" in score), "")

@@ -159,12 +159,18 @@ class Task:
             raise UserError("augment.mixup and augment.cutmix mix classes: set them to 0 for this task")
         return None
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
+    def solve(
+        self, rows: np.ndarray, targets: np.ndarray, last: int | None = None, weights: np.ndarray | None = None
+    ) -> Solution:
         """The exact linear head on features (N, D), of which the `last` columns are those of the last stage.
 
-        Raises UserError if there is none.
+        `weights` (N,): what each sample counts. Raises UserError if there is none.
         """
         raise UserError("for this task no head can be solved exactly: take another strategy")
+
+    def class_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Targets as classes (N,), or as several (N, C). Raises UserError where they are none."""
+        return self.class_indices(targets)
 
     def class_indices(self, targets: np.ndarray) -> np.ndarray:
         """Targets as one class each (N,), for what compares classes. Raises UserError where they are none."""

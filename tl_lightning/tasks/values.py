@@ -136,11 +136,13 @@ class Regression(Task):
 
         return judge(predictions, targets, self.outputs)
 
-    def solve(self, rows: np.ndarray, targets: np.ndarray, last: int | None = None) -> Solution:
+    def solve(
+        self, rows: np.ndarray, targets: np.ndarray, last: int | None = None, weights: np.ndarray | None = None
+    ) -> Solution:
         """Ridge regression on features (N, D)."""
         from tl_lightning.heads.solve import solve_values
 
-        return solve_values(rows, self.standardised(torch.as_tensor(targets).double()).numpy())
+        return solve_values(rows, self.standardised(torch.as_tensor(targets).double()).numpy(), weights)
 
     def scores(self) -> MetricCollection:
         """MAE, RMSE and R2 of values (N, K), averaged over columns."""

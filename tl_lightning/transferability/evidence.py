@@ -16,8 +16,8 @@ ALL = "all"  # the tap of all stages together
 class Tap:
     """How much the pooled output of one stage tells of the classes.
 
-    `accuracy`: of ridge regression, `nearest`: of the nearest neighbour, both on images left out in turn; `logme`,
-    `h_score`: see scores.py.
+    `accuracy`: of ridge regression, `nearest`: of the nearest neighbour, both on images left out in turn; where an
+    image may have several classes, mean average precision, and Dice's coefficient. `logme`, `h_score`: see scores.py.
     """
 
     name: str
@@ -73,13 +73,14 @@ class Evidence:
         return self.last.mean_accuracy - self.best_early.mean_accuracy
 
 
-def tap(name: str, rows: np.ndarray, labels: np.ndarray, classes: int) -> Tap:
-    """The facts about rows (N, D)."""
+def tap(name: str, rows: np.ndarray, labels: np.ndarray) -> Tap:
+    """The facts about rows (N, D) for classes (N,), or for several (N, C)."""
     rows = np.asarray(rows, np.float64)
+    fit = ridge.leave_one_out(rows, labels)
     return Tap(
         name,
         rows.shape[1],
-        ridge.leave_one_out(rows, labels, classes).accuracy,
+        fit.accuracy if labels.ndim == 1 else fit.average_precision,
         scores.nearest_neighbour(rows, labels),
         scores.logme(rows, labels),
         scores.h_score(rows, labels),

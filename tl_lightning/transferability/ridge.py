@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tl_lightning.errors import UserError
-from tl_lightning.transferability.folds import stratified_folds
+from tl_lightning.transferability.folds import random_folds, stratified_folds
+from tl_lightning.transferability.scores import indicators
 
 PENALTIES = 25
 _CHUNK = 8192  # rows that are looked at at once
@@ -90,6 +91,15 @@ class Fit:
         """How often the largest value of a sample that is left out is its class."""
         return float((self.left_out.argmax(1) == self.targets.argmax(1)).double().mean())
 
+    @property
+    def average_precision(self) -> float:
+        """Of samples that are left out, the mean over classes that some samples have and others have not."""
+        from sklearn.metrics import average_precision_score  # a second to import, and rarely needed
+
+        targets, values = self.targets.numpy(), self.left_out.numpy()
+        both = np.flatnonzero((targets.sum(0) > 0) & (targets.sum(0) < len(targets)))
+        return float(np.mean([average_precision_score(targets[:, c], values[:, c]) for c in both]))
+
 
 def ridge(reduced: Reduced, targets: Tensor, w: Tensor, folds: np.ndarray | None = None) -> Fit:
     """The best of 25 penalties, by the error of every sample left out in turn (the PRESS statistic, Allen 1974).
@@ -129,9 +139,9 @@ def _by_folds(shrunk: Tensor, z: Tensor, w: Tensor, residual: Tensor, folds: np.
     return left_out
 
 
-def leave_one_out(rows: np.ndarray, labels: np.ndarray, classes: int) -> Fit:
-    """Ridge on rows (N, D), all images alike, for labels (N,) of `classes` classes; few are left out in five folds."""
+def leave_one_out(rows: np.ndarray, labels: np.ndarray) -> Fit:
+    """Ridge on rows (N, D), all images alike, for classes (N,) or several (N, C); few are left out in five folds."""
     w = torch.ones(len(rows), dtype=torch.float64)
     known = np.asarray(labels)
-    onehot = torch.nn.functional.one_hot(torch.as_tensor(known), classes).double()
-    return ridge(reduce(rows, w), onehot, w, stratified_folds(known, 5))
+    folds = stratified_folds(known, 5) if known.ndim == 1 else random_folds(len(known), 5)
+    return ridge(reduce(rows, w), torch.from_numpy(indicators(known)), w, folds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl_lightning.batch import Batch, first_tensor
+from tl_lightning.data import splits
 from tl_lightning.data.datamodule import LabelledData, Preview, Variation
 from tl_lightning.data.file_memo import stamp
-from tl_lightning.data.images import decoded, doctor, transforms
+from tl_lightning.data.images import decoded, inspection, transforms
 from tl_lightning.data.images import image_folder as folders
-from tl_lightning.data.images import image_table as tables
+from tl_lightning.data.images import manifest as manifests
 from tl_lightning.data.images.decode import DEFAULT, load_rgb
 from tl_lightning.data.images.image_options import Decoding, image_options
 from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
-from tl_lightning.data.loader_options import Loading
+from tl_lightning.data.loader_options import Loading, among
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochLoader
+from tl_lightning.data.table import Format
 from tl_lightning.inputs import ImageInput
 from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import MakeTask
@@ -128,7 +130,7 @@ class ImageDataModule(LabelledData):
     def digests(self, split: str) -> list[str]:
         """Of the files of a split, in order; remembered until a file changes."""
         paths = [i.path for i in self.samples.used(split)]
-        found = doctor.look(self.samples.root, paths, self.input.reading, self.draft)
+        found = inspection.look(self.samples.root, paths, self.input.reading, self.draft)
         return [found[p].digest for p in paths]
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
@@ -181,20 +183,27 @@ class ImageDataModule(LabelledData):
 
 
 def image_folder(input: ImageInput, task: MakeTask = infer, *, root: str, **options: Any) -> ImageDataModule:
-    """A folder of images in batches, under `image_options`.
+    """A folder of images in batches, under `image_options`; of a table as `splits` the images that it names.
 
     Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
     """
     told = image_options(input, **options)
+    if told.division.splits and not splits.written_here(Path(told.division.splits)):
+        return manifest(input, task, file=told.division.splits, root=root, **{**options, "splits": None})
     samples = folders.read(root, task, told.division, told.checking)
     return ImageDataModule(samples, replace(input, reading=samples.reading), told.augment, told.loading, told.decoding)
 
 
-def image_table(input: ImageInput, task: MakeTask = infer, *, frame: Any, root: str, **options: Any) -> ImageDataModule:
-    """The images that a DataFrame names, in batches, under `image_options`; paths are absolute or below `root`.
+def manifest(
+    input: ImageInput, task: MakeTask = infer, *, file: Any, root: str | None = None, **options: Any
+) -> ImageDataModule:
+    """The images that a file (or a DataFrame) names, in batches: columns by ImageColumns, the rest by `image_options`.
 
-    Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
+    Paths are absolute, or relative to `root`; of None, to the file's folder. Raises UserError for anything that cannot
+    be trained on, TypeError for an unknown option.
     """
-    told = image_options(input, **options)
-    samples = tables.read(frame, root, task, told.division, told.checking)
+    columns, written = among(options, manifests.ImageColumns, Format)
+    known = {f.name for kind in (manifests.ImageColumns, Format) for f in fields(kind)}
+    told = image_options(input, **{k: v for k, v in options.items() if k not in known})
+    samples = manifests.read(file, root, task, columns, told.division, told.checking, written)
     return ImageDataModule(samples, replace(input, reading=samples.reading), told.augment, told.loading, told.decoding)

@@ -11,9 +11,9 @@ import numpy as np
 
 from tl_lightning import checks
 from tl_lightning.data import copies, splits
-from tl_lightning.data.images import doctor, layout
+from tl_lightning.data.images import inspection, layout
 from tl_lightning.data.images.decode import DEFAULT, size
-from tl_lightning.data.images.doctor import Finding
+from tl_lightning.data.images.inspection import Finding
 from tl_lightning.data.samples import Item, Samples, groups_in
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
@@ -107,14 +107,14 @@ def divided(
     same = {path: finding.digest for path, finding in findings.items()}
     if not division.splits:
         given: Collection[str] = {i.split for i in usable}
-        if division.group and groups is None:
+        if division.group not in (None, "none") and groups is None:
             paths = [i.path for i in usable]
             groups = dict(zip(paths, groups_in(paths, division.group, "data.group"), strict=True))
         usable = copies.divided(usable, same, task, division, given, groups)
     usable = division.limited(usable, task)
     every = sorted([*usable, *skipped], key=lambda i: i.path)
     reading = replace(checking.reading, levels=_levels([findings[i.path].level for i in usable]))
-    found = ImageFolder(root, tuple(every), task.naming([i.label for i in every]), reading)
+    found = ImageFolder(root, tuple(every), task.naming([i.label for i in every]), reading=reading)
     found.refuse_unusable(where)
     copies.report(usable, same, "images", lambda i: i.path)
     return found
@@ -125,7 +125,7 @@ def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list
 
     Raises UserError if `on_error` says so, or if nothing is left.
     """
-    findings = doctor.look(root, [i.path for i in items if not i.skipped], checking.reading, checking.draft)
+    findings = inspection.look(root, [i.path for i in items if not i.skipped], checking.reading, checking.draft)
     faults = {path: finding.fault for path, finding in findings.items() if finding.fault}
     for path, reason in faults.items():
         log.warning(f"unreadable: {root / path} ({reason})")

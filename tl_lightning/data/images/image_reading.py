@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tl_lightning import machine
-from tl_lightning.data.images import layout
+from tl_lightning.data.images import layout, manifest
 from tl_lightning.data.images.decode import EXTENSIONS, load_rgb, to_rgb
 from tl_lightning.data.images.explaining import explain
 from tl_lightning.data.images.foreign import begins_like_an_image, what_begins, what_else
@@ -82,10 +82,12 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 
 def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]) -> ImageFolder:
-    """All images below a folder of class folders, in one split ("test"), under the labels of their folders.
+    """All images of a folder of class folders, or of a table, with their labels in one split ("test").
 
-    Raises UserError where there are no class folders.
+    `options`: of training, which name the columns of a table. Raises UserError where there are none.
     """
+    if where.is_file():
+        return manifest.labelled(where, task, make, options)
     if not where.is_dir():
         raise UserError(f"{where} does not exist or is no folder: it must hold one folder of images per class")
     laid = layout.find(where)

@@ -20,7 +20,7 @@ from tl_lightning.data.sampling import EpochLoader, EvalBatches, Key, LengthBatc
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.table import Format
 from tl_lightning.data.texts import text_table as tables
-from tl_lightning.data.texts.text_table import Columns, TextTable
+from tl_lightning.data.texts.text_table import TextColumns, TextTable
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
 from tl_lightning.tasks.inferred import infer
@@ -145,11 +145,11 @@ class TextDataModule(LabelledData):
 def text_table(
     input: TextInput, task: MakeTask = infer, *, file: Any, buckets: bool = True, **options: Any
 ) -> TextDataModule:
-    """A file (or a DataFrame) of texts in batches: its columns by Columns, divided by SplitOptions, loaded by Loading.
+    """A file (or a DataFrame) of texts in batches; columns by TextColumns, divided by SplitOptions, loaded by Loading.
 
     Raises UserError for anything that cannot be trained on, TypeError for an unknown option.
     """
     if not isinstance(input, TextInput):
         raise UserError("the backbone looks at images, and the data are texts: take backbone=minilm or backbone=text")
-    columns, written, division, loading = grouped(options, Columns, Format, SplitOptions, Loading)
+    columns, written, division, loading = grouped(options, TextColumns, Format, SplitOptions, Loading)
     return TextDataModule(tables.read(file, task, columns, division, written), input, loading, buckets=buckets)

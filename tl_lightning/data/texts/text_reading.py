@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tl_lightning.data import table
+from tl_lightning.data.columns import TEXTS
 from tl_lightning.data.incoming import Incoming
+from tl_lightning.data.loader_options import among
 from tl_lightning.data.texts.explaining_words import explain
-from tl_lightning.data.texts.text_table import TEXTS, Columns, TextTable, items_of
+from tl_lightning.data.texts.text_table import TextColumns, TextTable, items_of
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TOKENS, TextInput
 from tl_lightning.tasks.task import MakeTask, Task
@@ -67,13 +69,13 @@ def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]
 
     Raises UserError for a table without such columns.
     """
-    columns = Columns(**{f.name: options[f.name] for f in fields(Columns) if f.name in options})
-    written = table.Format(**{f.name: options[f.name] for f in fields(table.Format) if f.name in options})
+    columns, written = among(options, TextColumns, table.Format)
     whole = table.read(where, written, columns.wanted())
     rows = columns.found(whole)
     _, cells = make(rows.labels)
     items, texts = items_of(rows, cells, task)
-    return TextTable(where, tuple(replace(i, split="test") for i in items if not i.skipped), task, texts, whole)
+    every = tuple(replace(i, split="test") for i in items if not i.skipped)
+    return TextTable(where, every, task, texts=texts, table=whole)
 
 
 def _named(texts: Sequence[Text]) -> list[tuple[str, Text]]:
