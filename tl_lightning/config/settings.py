@@ -39,6 +39,7 @@ class Settings:
     cache: str | int | bool = "auto"
     cache_dtype: str = "float16"
     engine: str = "auto"
+    doctor: str = "warn"
     report: bool = True
     resume: str | None = None
     debug: bool = False

@@ -92,22 +92,35 @@ def _keys(paths: Sequence[str], keys: Sequence[Mapping[str, Hashable]]) -> Itera
     return ((number, key[path]) for path in paths for number, key in enumerate(keys))
 
 
-def report(items: Sequence[Item], same: Same, noun: str, named: Callable[[Item], str], how: str = "") -> None:
-    """Say how many usable items are copies, which are in several splits, and which have several labels."""
+def report(
+    items: Sequence[Item], same: Same, noun: str, named: Callable[[Item], str], how: str = "", doctor: str = "warn"
+) -> dict[str, Hashable]:
+    """Say how many usable items are copies, which are in several splits, and which have several labels.
+
+    Gives what stands for those that have copies, by path. `doctor` "strict": raises UserError for copies in several
+    splits; "off": says nothing.
+    """
     copies: dict[Hashable, list[Item]] = defaultdict(list)
     for item in items:
         if not item.skipped:
             copies[same[item.path]].append(item)
     groups = [group for group in copies.values() if len(group) > 1]
+    several = {item.path: same[item.path] for group in groups for item in group}
+    if doctor == "off":
+        return several
     if groups:
         log.info(f"copies    {sum(len(g) - 1 for g in groups)} {noun} are copies of another{how}")
     if across := [g for g in groups if len({i.split for i in g}) > 1]:
         split, other = sorted({i.split for i in across[0]})[:2]
-        log.warning(
+        said = (
             f"{len(across)} {noun} are in more than one split, the first {named(across[0][0])} (in {other} and "
             f"{split}): scores of what was trained on say nothing"
         )
+        if doctor == "strict":
+            raise UserError(f"{said}; tl doctor lists them, and doctor=warn trains all the same")
+        log.warning(said)
     if unsure := [g for g in groups if len({i.label for i in g}) > 1]:
         pair = " and ".join(named(i) for i in unsure[0][:2])
         labels = " and ".join(sorted({i.label for i in unsure[0]}))
         log.warning(f"{len(unsure)} {noun} have copies with another label, the first {pair} ({labels})")
+    return several

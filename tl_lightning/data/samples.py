@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,13 +30,14 @@ class Samples:
     """Items under `root`, and the task that their labels are for. `noun`: what they are, for people.
 
     What cannot be used is set aside with its reason. `weights`: what samples count in training, by path; of none, all
-    count the same.
+    count the same. `copies`: equal for copies of one sample, by the path of each that has some.
     """
 
     root: Path
     items: tuple[Item, ...]
     task: Task
     weights: Mapping[str, float] = field(default_factory=dict)
+    copies: Mapping[str, Hashable] = field(default_factory=dict)
     noun: ClassVar[str]
 
     def places(self) -> dict[str, Path]:
@@ -71,6 +72,11 @@ class Samples:
         found = np.array([self.weights[i.path] for i in self.used(split)])
         scaled: np.ndarray = found / found.mean()
         return scaled
+
+    def leaked(self, split: str) -> np.ndarray:
+        """(N,): whether a copy of a split's usable item is among those that are trained on."""
+        trained = {self.copies[i.path] for i in self.used("train") if i.path in self.copies}
+        return np.array([self.copies.get(i.path) in trained for i in self.used(split)], bool)
 
     def size(self, split: str) -> int:
         """Usable items in a split."""

@@ -101,6 +101,13 @@ def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_al
             which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
             which = "the exact head, before any epoch" if metrics.get("best/epoch") == -1 else which
             log.info(f"{split:<9} {'  '.join(shown)}  ({which})")
+        clean = [
+            f"{name} {metrics[key]:.4f}" for name, key in
+            ((name, f"{split}/without_copies/{score}") for score, name in task.shown.items()) if key in metrics
+        ]  # fmt: skip
+        if clean:
+            log.info(f"{split:<9} {'  '.join(clean)}  (without the {metrics[f'{split}/copies']} copies of what was "
+                     "trained on)")  # fmt: skip
     if reads_all_stages:
         log.info("load      tl_lightning.load(run): its head reads all stages, which plain torchvision does not give")
     if folder.tensorboard.is_dir():

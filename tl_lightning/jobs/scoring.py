@@ -19,6 +19,22 @@ from tl_lightning.runs.folder import RunFolder
 log = logging.getLogger(__name__)
 
 
+def without_copies(setup: Setup, collect: Collect) -> dict[str, float]:
+    """What is shown of val and test, of those samples of which no copy was trained on; nothing where none was."""
+    found: dict[str, float] = {}
+    for split, outputs in collect.outputs().items():
+        leaked = setup.data.samples.leaked(split)
+        if len(leaked) == len(outputs) and leaked.any() and not leaked.all():
+            task, clean = setup.module.task, torch.from_numpy(~leaked)
+            targets = torch.as_tensor(setup.data.samples.targets(split))[clean]
+            scores = task.scores()
+            scores.update(task.predictions(outputs[clean]), task.true(targets))
+            values = scores.compute()
+            found |= {f"{split}/without_copies/{name}": float(values[name]) for name in task.shown if name in values}
+            found[f"{split}/copies"] = int(leaked.sum())
+    return found
+
+
 def keep_start(setup: Setup, loaders: L.LightningDataModule) -> None:
     """Judge the exact head as an epoch is judged, so that training from it cannot end below it."""
     trainer, keeper = setup.trainer, setup.trainer.checkpoint_callback

@@ -83,6 +83,7 @@ def _train(settings: Settings, folder: RunFolder, checkpoint: str | None, starte
             **scoring.final_scores(setup, loaders, folder, collect),
             "seconds/fit": before + seconds,
             "seconds/total": before + time.perf_counter() - started,
+            **scoring.without_copies(setup, collect),
             **run_numbers.facts(setup),
             **run_numbers.memory(setup),
         }

@@ -26,6 +26,7 @@ EXTENSIONS = frozenset(
 DEFAULT = Reading()
 File = str | Path | BinaryIO
 
+FULL_SIZE = "full_size"  # in `info` of an opened image: width and height before it was drafted
 _ORIENTATION = 0x0112
 _LONGEST = 32  # times the short side: what is longer is cut at both ends, as no crop looks there
 Image.MAX_IMAGE_PIXELS = None  # a limit for all of Pillow; ours is `Reading.max_megapixels`, and says what to do
@@ -48,6 +49,7 @@ def opened(file: File, at_least: int | None = None, reading: Reading = DEFAULT) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # broken EXIF blocks and odd palettes: Pillow warns, then copes
         with Image.open(file, formats=formats()) as image:
+            image.info[FULL_SIZE] = image.size
             if image.info.get("progressive"):  # all of it is held in memory, however small it is decoded
                 _refuse_many(*image.size, reading)
             if at_least is not None:
@@ -96,21 +98,32 @@ def load_rgb(file: File, at_least: int | None = None, reading: Reading = DEFAULT
     """
     with opened(file, at_least, reading) as image:
         image.load()
-        return to_rgb(_bounded(_upright(image)), reading)
+        return to_rgb(_bounded(upright(image)), reading)
 
 
 def size(path: str | Path) -> tuple[int, int]:
     """Width and height of the upright image as it is loaded, from the file's header alone."""
     with opened(path, reading=Reading(max_megapixels=float("inf"))) as image:
-        try:
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        except Exception:  # as in _upright
-            turned = False
-        width, height = (image.height, image.width) if turned else image.size
+        width, height = upright_size(image)
         return min(width, _LONGEST * height), min(height, _LONGEST * width)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def orientation(image: Image.Image) -> int:
+    """How an image is to be shown, as its EXIF block says: 1 as its pixels lie, from 5 on with its sides swapped."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as in upright
+        return 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image as it is to be shown, before it was drafted."""
+    width, height = image.info[FULL_SIZE]
+    return (height, width) if orientation(image) >= 5 else (width, height)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image as its EXIF block says that it is to be shown."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block raises anything; the pixels are none the worse for it

@@ -14,6 +14,7 @@ from tl_lightning.data import copies, splits
 from tl_lightning.data.images import inspection, layout
 from tl_lightning.data.images.decode import DEFAULT, size
 from tl_lightning.data.images.inspection import Finding
+from tl_lightning.data.images.pictures import near_pictures, same_pictures
 from tl_lightning.data.samples import Item, Samples, groups_in
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
@@ -104,7 +105,8 @@ def divided(
     anything that cannot be trained on.
     """
     usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
-    same = {path: finding.digest for path, finding in findings.items()}
+    near = near_pictures(root, findings, checking.reading) if division.doctor != "off" else []
+    same = same_pictures(findings, near)
     if not division.splits:
         given: Collection[str] = {i.split for i in usable}
         if division.group not in (None, "none") and groups is None:
@@ -116,8 +118,9 @@ def divided(
     reading = replace(checking.reading, levels=_levels([findings[i.path].level for i in usable]))
     found = ImageFolder(root, tuple(every), task.naming([i.label for i in every]), reading=reading)
     found.refuse_unusable(where)
-    copies.report(usable, same, "images", lambda i: i.path)
-    return found
+    how = f" ({len(near)} pairs are near copies: resized, cropped, mirrored or encoded anew)" if near else ""
+    several = copies.report(usable, same, "images", lambda i: i.path, how, division.doctor)
+    return replace(found, copies=several)
 
 
 def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list[Item], Mapping[str, Finding]]:

@@ -65,6 +65,8 @@ def image_options(
     augment = augment or transforms.ImageAugmentation()
     division, loading, decoding = grouped(options, SplitOptions, Loading, Decoding)
     checking = Checking(
-        on_error, Reading(ground=decoding.ground, max_megapixels=decoding.max_megapixels), decoding.draft
+        "raise" if division.doctor == "strict" else on_error,
+        Reading(ground=decoding.ground, max_megapixels=decoding.max_megapixels),
+        decoding.draft,
     )
     return ImageOptions(augment if flip else replace(augment, flip=0.0), checking, division, loading, decoding)

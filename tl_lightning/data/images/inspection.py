@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tl_lightning.data.file_memo import remembered
-from tl_lightning.data.images.decode import DEFAULT, highest_level, opened, to_rgb
+from tl_lightning.data.images.decode import DEFAULT, highest_level, opened, orientation, to_rgb, upright, upright_size
 from tl_lightning.data.images.foreign import what_else
 from tl_lightning.inputs import Reading
 
 _DRAFT = 64
+THUMBNAIL = 16
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,31 @@ class Finding:
     """What one look at a file has found.
 
     `fault`: why it cannot be used, empty if it can. `digest` of its bytes. `level`: the highest of 16 bits, 0 of other
-    images. `blank`: all its pixels are one value.
+    images. `spread`: standard deviation of its grey levels, 0 to 128. `width`, `height`: upright. `kind`: what Pillow
+    calls its format; `frames` of an animation. `thumbnail`: grey, THUMBNAIL squared, in base64.
     """
 
     fault: str = ""
     digest: str = ""
     level: int = 0
     blank: bool = False
+    spread: float = 0.0
+    width: int = 0
+    height: int = 0
+    turned: bool = False
+    kind: str = ""
+    mode: str = ""
+    frames: int = 0
+    thumbnail: str = ""
+
+
+_KINDS = [type(value) for value in astuple(Finding())]
+
+
+def thumbnails(findings: Sequence[Finding]) -> np.ndarray:
+    """Grey levels (N, THUMBNAIL, THUMBNAIL), uint8."""
+    whole = b"".join(base64.b64decode(f.thumbnail) for f in findings)
+    return np.frombuffer(whole, np.uint8).reshape(len(findings), THUMBNAIL, THUMBNAIL)
 
 
 def look(root: Path, paths: Sequence[str], reading: Reading = DEFAULT, draft: bool = True) -> Mapping[str, Finding]:
@@ -51,13 +73,25 @@ def _finding(path: Path, reading: Reading, at_least: int | None) -> Finding:
     try:
         if foreign := what_else(path):
             return Finding(foreign)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        with opened(path, at_least, reading) as image:
+        whole = path.read_bytes()
+        with opened(io.BytesIO(whole), at_least, reading) as image:
+            (width, height), turned = upright_size(image), orientation(image) > 1
+            kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
             image.load()  # a JPEG at an eighth of its size, yet read to its end
-            return Finding("", digest, highest_level(image), _is_blank(to_rgb(image, reading)))
+            level, rgb = highest_level(image), to_rgb(upright(image) if turned else image, reading)
+        grey = rgb.convert("L")
+        digest, spread = hashlib.blake2b(whole, digest_size=16).hexdigest(), float(np.asarray(grey).std())
+        return Finding("", digest, level, _is_blank(rgb), spread, width, height, turned, kind, mode, frames,
+                       _thumbnail(grey))  # fmt: skip
+    except UnidentifiedImageError:
+        return Finding(f"UnidentifiedImageError: cannot identify image file '{path.name}'")
     except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
         return Finding(f"{type(error).__name__}: {error}".replace(str(path), path.name))
+
+
+def _thumbnail(grey: Image.Image) -> str:
+    way = Image.Resampling.BOX if min(grey.size) >= THUMBNAIL else Image.Resampling.BILINEAR
+    return base64.b64encode(grey.resize((THUMBNAIL, THUMBNAIL), way).tobytes()).decode()
 
 
 def _is_blank(image: Image.Image) -> bool:
@@ -68,5 +102,4 @@ def _is_blank(image: Image.Image) -> bool:
 
 def _valid(answer: Any) -> bool:
     """Whether what was remembered is a finding."""
-    kinds = (str, str, int, bool)
-    return isinstance(answer, list) and [type(value) for value in answer] == list(kinds)
+    return isinstance(answer, list) and [type(value) for value in answer] == _KINDS

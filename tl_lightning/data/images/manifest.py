@@ -116,7 +116,7 @@ def read(
     kind = replace(checking, on_error="skip")
     found = divided(folder, items, findings, made, kind, division, rows.labels.where, groups)
     weights = {path: rows.weights[row] for path, row in places.items()} if rows.weights else {}
-    return Manifest(found.root, found.items, found.task, weights, found.reading, whole, places)
+    return Manifest(found.root, found.items, found.task, weights, found.copies, found.reading, whole, places)
 
 
 def labelled(file: Path, task: Task, make: MakeTask, options: Mapping[str, Any]) -> Manifest:
@@ -176,8 +176,9 @@ def _places(folder: Path, cells: Sequence[str], labels: Sequence[str], bounded: 
         )
     doubled = {path: at for path, at in rows.items() if len(at) > 1}
     for path, at in doubled.items():
-        if len({labels[row] for row in at}) > 1:
-            both = " and ".join(f"'{labels[row]}' in row {row + 1}" for row in at[:2])
+        first = {labels[row]: row for row in reversed(at)}
+        if len(first) > 1:
+            both = " and ".join(f"'{label}' in row {row + 1}" for label, row in sorted(first.items()))
             raise UserError(
                 f"{path} is {both}: keep one of the rows; several classes stand in one row (data.separator=...)"
             )

@@ -98,10 +98,12 @@ def read(
         usable = copies.divided(usable, same, made, division, given, groups)
         items = sorted([*usable, *(i for i in items if i.skipped)], key=lambda i: int(_row(i)))
     items = division.limited(items, made)
-    copies.report(items, same, "texts", lambda i: f"in row {_row(i)}", " (case and spaces aside)")
+    several = copies.report(
+        items, same, "texts", lambda i: f"in row {_row(i)}", " (case and spaces aside)", division.doctor
+    )
     used = [i.label for i in items if not i.skipped]
     weights = dict(zip(by_path, rows.weights, strict=True)) if rows.weights else {}
-    found = TextTable(whole.path, tuple(items), made.naming(used), weights, by_path, whole)
+    found = TextTable(whole.path, tuple(items), made.naming(used), weights, several, by_path, whole)
     found.refuse_unusable(rows.labels.where)
     return found
 

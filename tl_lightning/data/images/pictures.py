@@ -1,0 +1,92 @@
+"""Which images are one picture: exact copies by their bytes, near ones as near_copies.py finds them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tl_lightning.data.images.decode import DEFAULT
+from tl_lightning.data.images.inspection import Finding
+from tl_lightning.data.images.near_copies import near_copies
+from tl_lightning.files import atomically
+from tl_lightning.inputs import Reading
+from tl_lightning.paths import cache_dir
+
+log = logging.getLogger(__name__)
+
+MANY = 20_000  # images, among which near copies are looked for without being asked: some seconds, once
+
+
+@dataclass(frozen=True)
+class NearCopy:
+    """Two paths of one picture whose files differ; how alike their edges are, from 0 to 1."""
+
+    first: str
+    second: str
+    mirrored: bool
+    alike: float
+
+
+def near_pictures(
+    root: Path, findings: Mapping[str, Finding], reading: Reading = DEFAULT, most: int | None = MANY
+) -> list[NearCopy]:
+    """The near copies among files that can be read, one of those that are equal; remembered for the same files.
+
+    None among more than `most` files, which is said.
+    """
+    first: dict[str, str] = {}
+    for path, finding in findings.items():
+        if not finding.fault:
+            first.setdefault(finding.digest, path)
+    if len(first) < 2:
+        return []
+    if most is not None and len(first) > most:
+        log.info(f"copies    near ones are not looked for among {len(first)} images: tl doctor does it")
+        return []
+    digests = sorted(first)
+    known = cache_dir() / "near-copies" / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:32]}.json"
+    rows = _read(known, digests)
+    if rows is None:
+        pairs = near_copies(root, [first[d] for d in digests], findings, reading)
+        rows = [[digests[p.first], digests[p.second], p.mirrored, p.alike] for p in pairs]
+        _write(known, rows)
+    return [NearCopy(first[a], first[b], mirrored, alike) for a, b, mirrored, alike in rows]
+
+
+def same_pictures(findings: Mapping[str, Finding], near: Sequence[NearCopy]) -> dict[str, str]:
+    """By path the digest that stands for its picture: equal for copies, near copies, and chains of them."""
+    stands = {finding.digest: finding.digest for finding in findings.values()}
+
+    def end(digest: str) -> str:
+        while stands[digest] != digest:
+            digest = stands[digest]
+        return digest
+
+    for pair in near:
+        stands[end(findings[pair.second].digest)] = end(findings[pair.first].digest)
+    return {path: end(finding.digest) for path, finding in findings.items()}
+
+
+def _read(known: Path, digests: Sequence[str]) -> list[list[Any]] | None:
+    """What was found before; None for nothing, or for what is no such file."""
+    try:
+        rows = json.loads(known.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    among = set(digests)
+    kinds = [[type(value) for value in row] == [str, str, bool, float] if isinstance(row, list) else False
+             for row in rows] if isinstance(rows, list) else [False]  # fmt: skip
+    return rows if all(kinds) and all({a, b} <= among for a, b, *_ in rows) else None
+
+
+def _write(known: Path, rows: list[list[Any]]) -> None:
+    text = json.dumps(rows)
+    try:
+        atomically(known, lambda draft: draft.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        log.info(f"{known.parent} cannot be written ({error.strerror}): the next run compares the images again")
