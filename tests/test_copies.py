@@ -155,7 +155,7 @@ def test_strict_stops_at_a_file_that_cannot_be_read(scattered, tmp_path):
     (scattered / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     with pytest.raises(UserError, match=r"1 unreadable images, the first .*broken\.jpg"):
         tl.train(scattered, run_dir=tmp_path / "run", doctor="strict", **PROBE)
-    with pytest.raises(UserError, match=r"doctor=loud.*off, warn, strict"):
+    with pytest.raises(UserError, match=r"doctor=loud.*off, warn, full, strict"):
         SplitOptions(doctor="loud")
 
 

@@ -46,7 +46,7 @@ def test_what_python_shows_in_a_line(photos, tmp_path):
 
 
 def test_notebooks_find_what_follows_a_dot():
-    assert {"train", "load", "advise", "backbones", "strategies", "UserError"} <= set(dir(tl))
+    assert {"train", "load", "advise", "doctor", "backbones", "strategies", "UserError"} <= set(dir(tl))
     import tl_lightning.strategies
 
     assert "LinearProbe" in dir(tl_lightning.strategies)

@@ -11,11 +11,16 @@ build of torch (see `tl_lightning.compat`).
 from tl_lightning import lazy, torchvision_hook
 
 __version__ = "0.2.0"
-__all__ = ["UserError", "advise", "backbones", "load", "strategies", "train"]
+__all__ = ["UserError", "advise", "backbones", "doctor", "load", "strategies", "train"]
 
 torchvision_hook.install()
 
 __getattr__ = lazy.exports(
     __name__,
-    {"UserError": "errors", "advise": "api", "backbones": "", "load": "run", "strategies": "", "train": "api"},
+    {
+        "UserError": "errors",
+        **dict.fromkeys(("advise", "doctor", "train"), "api"),
+        **dict.fromkeys(("backbones", "strategies"), ""),
+        "load": "run",
+    },
 )

@@ -23,6 +23,7 @@ from tl_lightning.run import Run
 
 if TYPE_CHECKING:
     from tl_lightning.config.settings import Settings
+    from tl_lightning.jobs.doctor import Diagnosis
     from tl_lightning.strategies.advisor import Advice
 
 _LISTED = ("callbacks", "logger")  # groups of several: an object is one more of them
@@ -59,6 +60,19 @@ def advise(data: Any, **words: Any) -> Advice:
 
         said = {"strategy": "auto", "data.batch_size": 1, **words}  # a folder may be smaller than a training batch
         return job(_settings(data, Path("."), said)[0])[0]
+
+
+def doctor(data: Any, **words: Any) -> Diagnosis:
+    """What is wrong with a data set, from one look at every sample and what a pretrained network makes of them.
+
+    `data` and `words` as for `train`; `str()` of it is Markdown, `.write(folder)` a page with pictures,
+    `.write_clean(file)` a table without what was found. Raises UserError for data that cannot be read at all.
+    """
+    with _speaking():
+        from tl_lightning.jobs.doctor import doctor as job
+
+        said = {"strategy": "linear_probe", "data.batch_size": 1, "doctor": "full", **words}
+        return job(_settings(data, Path("."), said)[0])
 
 
 def _packages(*objects: Any) -> list[str]:

@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from tl_lightning.jobs.leaderboard import Leaderboard
 
 
+def doctor(argv: Sequence[str]) -> None:
+    """A line for each finding, with what to do; `out=FOLDER` keeps a page, `write=FILE` a table without what was found.
+
+    Raises UserError, shown as one line, for data that cannot be read at all.
+    """
+    with tool(argv):
+        own, words = own_words(argv, {"out": "", "write": ""})
+        settings = _settings([*arguments(words), "strategy=linear_probe", "doctor=full"])
+        from tl_lightning.jobs.doctor import doctor as job
+        from tl_lightning.reports.doctor_page import lines, verdict
+
+        found = job(settings)
+        print(printable(found.title))
+        print("\n".join(printable(line, lines=True) for line in [*lines(found.issues), verdict(found.issues)]))
+        if own["out"]:
+            print(found.write(Path(own["out"]).expanduser()))
+        if own["write"]:
+            print(printable(found.write_clean(Path(own["write"]).expanduser())))
+
+
 def advise(argv: Sequence[str]) -> None:
     """Why which strategy, for every backbone that is named; `out=FOLDER` keeps it there, too."""
     with tool(argv):

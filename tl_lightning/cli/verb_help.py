@@ -8,6 +8,11 @@ _RUN = "a finished run's folder"
 _OUT = "where it goes, instead of into the run's folder"
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "doctor": {
+        "WORDS": "those of tl train: data.root=photos, data.file=table.csv, data.group=..., backbone=...",
+        "out": "a folder for doctor.html, with small pictures, doctor.md and doctor.json",
+        "write": "clean.csv: a table without what was found, which trains as it is (data.file=clean.csv)",
+    },
     "advise": {
         "WORDS": "those of tl train: data.root=photos backbone=a,b; weights that are not here are downloaded",
         "out": "a folder that keeps it, too",

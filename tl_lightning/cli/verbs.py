@@ -13,6 +13,7 @@ from tl_lightning.errors import nearest
 # verb: (module below tl_lightning.cli and its function, what it does)
 VERBS: dict[str, tuple[str, str, str]] = {
     "train": ("main", "train", "fine-tune a network: tl train data.root=photos backbone=resnet50 strategy=lp_ft"),
+    "doctor": ("tools", "doctor", "what is wrong with a data set: tl doctor data.root=photos [out=FOLDER]"),
     "advise": ("tools", "advise", "what to train, and why, without training: tl advise data.root=photos"),
     "rank": ("tools", "rank", "backbones side by side: tl rank data.root=photos backbones=[resnet50,mobilenet_v2]"),
     "predict": (

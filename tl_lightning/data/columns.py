@@ -33,10 +33,14 @@ Sample = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Rows:
-    """What stands in the rows of a table: samples, their labels and, where a column says them, more; else empty."""
+    """What stands in the rows of a table: samples, their labels and, where a column says them, more; else empty.
+
+    `columns`: of the samples.
+    """
 
     samples: list[Sample]
     labels: Labels
+    columns: tuple[str, ...]
     splits: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -95,6 +99,7 @@ class Columns:
         return Rows(
             list(zip(*(table_.column(name, f"data.{self.key}") for name in samples), strict=True)),
             self._labels(table_, label),
+            tuple(samples),
             [_part(cell, table_.path) for cell in cells.get("split", [])],
             [cell.strip() for cell in cells.get("group", [])],
             [_weight(cell, row, table_.path) for row, cell in enumerate(cells.get("weight", []), 1)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl_lightning.batch import Batch, Inputs
+from tl_lightning.data.issues import Issue, issues_of
 from tl_lightning.data.loader_options import Loading
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochSampler, EvalBatches
@@ -76,6 +77,10 @@ class LabelledData(L.LightningDataModule):
         """What the samples at these places of a split are called."""
         used = self.samples.used(split)
         return [used[i].path for i in index]
+
+    def issues(self) -> Iterator[Issue]:
+        """What is wrong with the samples as far as reading them tells."""
+        yield from issues_of(self.samples)
 
     def remark(self) -> str:
         """What people should know of how the network is given the samples; empty if nothing is odd."""

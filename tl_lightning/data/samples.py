@@ -40,7 +40,7 @@ class Samples:
     copies: Mapping[str, Hashable] = field(default_factory=dict)
     noun: ClassVar[str]
 
-    def places(self) -> dict[str, Path]:
+    def lies_at(self) -> dict[str, Path]:
         """Where the samples lie, by the option that says it."""
         return {"root": self.root}
 
@@ -51,6 +51,14 @@ class Samples:
     def described(self, item: Item) -> str:
         """An item for people who look at one."""
         return item.path
+
+    def shown(self, item: Item) -> str:
+        """An item on a page: a picture as a data URL, or text."""
+        return self.described(item)
+
+    def rows(self, items: Sequence[Item], beside: Path) -> list[list[str]]:
+        """A table's first line and a row for each item, to be written into the folder `beside`; it trains as it is."""
+        raise NotImplementedError
 
     def used(self, split: str) -> list[Item]:
         """A split's usable items."""

@@ -39,9 +39,10 @@ class SplitOptions:
     `val_fraction` (and `test_fraction`) of the training samples are set aside, `max_per_class` of each class are kept.
     `group` finds that of a sample, all of which stays on one side: a regular expression for its path (its first
     bracket), or a column. `doctor`: what is done about copies of one sample: "off", near ones are not looked for and
-    nothing is said; "warn"; "strict", nothing is trained where they are in several splits. `folds`: of so many parts of
-    what there is to train on, that of number `fold` (from 0) validates. `splits` repeats the split of an earlier run
-    from its file. `split_seed` draws. Raises UserError for numbers that leave nothing.
+    nothing is said; "warn"; "full", near ones are looked for among any number of samples; "strict", nothing is trained
+    where copies are in several splits. `folds`: of so many parts of what there is to train on, that of number `fold`
+    (from 0) validates. `splits` repeats the split of an earlier run from its file. `split_seed` draws. Raises UserError
+    for numbers that leave nothing.
     """
 
     val_fraction: float = 0.2
@@ -61,7 +62,7 @@ class SplitOptions:
         checks.whole("data.split_seed", self.split_seed, 0)
         if str(self.doctor) == "False":  # which is how YAML reads "off"
             object.__setattr__(self, "doctor", "off")
-        checks.one_of("doctor", self.doctor, ("off", "warn", "strict"))
+        checks.one_of("doctor", self.doctor, ("off", "warn", "full", "strict"))
         checks.whole("data.folds", self.folds, 2, optional=True)
         checks.whole("data.fold", self.fold, 0)
         if self.fold >= (self.folds or 1):

@@ -117,7 +117,7 @@ def gallery(shown: Sequence[tuple[str, str, str]]) -> str:
     """(what an answer comes from: an image as a data URL, or words; the sample's name; what is said of it)."""
     figures = []
     for source, name, text in shown:
-        seen = f'<img src="{source}" alt="heat map of {escape(name)}">'
+        seen = f'<img src="{source}" alt="{escape(name)}">'
         seen = seen if source.startswith("data:image/") else f"<p>{escape(source)}</p>"
         figures.append(f"<figure>{seen}<figcaption><b>{escape(text)}</b><br>{escape(name)}</figcaption></figure>")
     return f'<div class="gallery">{"".join(figures)}</div>'

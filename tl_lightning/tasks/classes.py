@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tl_lightning.evaluation.calibration import Calibration
     from tl_lightning.evaluation.findings import Findings
+    from tl_lightning.evaluation.label_errors import Suspect
     from tl_lightning.evaluation.thresholds import Aim
     from tl_lightning.heads.solve import Solution
 
@@ -226,6 +227,12 @@ class Classification(Task):
         from tl_lightning.evaluation import single_label
 
         return single_label.judge(predictions, targets, self.outputs, kept.thresholds)
+
+    def suspects(self, predictions: np.ndarray, targets: np.ndarray) -> list[Suspect]:
+        """Labels (N,) that are probably wrong, given probabilities (N, C) by models that have not seen them."""
+        from tl_lightning.evaluation import label_errors
+
+        return label_errors.of_classes(predictions, targets, self.outputs)
 
     def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
         """All but the recall of classes of which there is no sample, by the confusion matrix (C, C)."""

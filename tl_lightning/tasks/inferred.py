@@ -8,7 +8,8 @@ import logging
 from tl_lightning.errors import UserError
 from tl_lightning.tasks.class_names import NUMBER
 from tl_lightning.tasks.classes import classification
-from tl_lightning.tasks.multilabels import are_indicators, multilabel
+from tl_lightning.tasks.indicator_columns import are_indicators
+from tl_lightning.tasks.multilabels import multilabel
 from tl_lightning.tasks.task import BETWEEN, Labels, Task
 from tl_lightning.tasks.values import regression
 

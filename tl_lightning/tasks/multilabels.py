@@ -17,19 +17,20 @@ from tl_lightning.errors import UserError
 from tl_lightning.tasks.binary_cross_entropy import BinaryCrossEntropy
 from tl_lightning.tasks.class_names import refuse_classes
 from tl_lightning.tasks.class_weights import positive_weights
-from tl_lightning.tasks.task import BETWEEN, Labels, Task, smoothing
+from tl_lightning.tasks.indicator_columns import are_indicators, of_indicators
+from tl_lightning.tasks.task import Labels, Task, smoothing
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
     from tl_lightning.evaluation.calibration import Calibration
     from tl_lightning.evaluation.findings import Findings
+    from tl_lightning.evaluation.label_errors import Suspect
     from tl_lightning.evaluation.thresholds import Aim
     from tl_lightning.heads.solve import Solution
 
 log = logging.getLogger(__name__)
 
-_YES, _NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no"))
 _HALF = 0.5
 _OF_CLASSES = ("average_precision", "f1", "recall")  # what is said of each class
 _READ = 200  # classes, up to which each has figures of its own
@@ -42,7 +43,7 @@ def multilabel(labels: Labels, *, label_smoothing: float | None = None) -> tuple
     Raises UserError where nothing says what separates the classes.
     """
     if len(labels.columns) > 1 and are_indicators(labels.cells):
-        labels = _of_indicators(labels)
+        labels = of_indicators(labels)
     separator = labels.separator
     if not separator:
         raise UserError(f"{labels.where}: task=multilabel needs data.separator, what stands between the classes")
@@ -50,24 +51,6 @@ def multilabel(labels: Labels, *, label_smoothing: float | None = None) -> tuple
         log.warning(f"data.separator={separator} stands in no label: each sample has one class")
     task = Multilabel(separator=separator, label_smoothing=label_smoothing)
     return task, [separator.join(task.members(cell)) for cell in labels.cells]
-
-
-def are_indicators(cells: Sequence[str]) -> bool:
-    """Whether the values of several columns are all 0 or 1."""
-    found = {part.strip().lower() for cell in cells if cell for part in cell.split(BETWEEN)}
-    return bool(found) and found <= _YES | _NO
-
-
-def _of_indicators(labels: Labels) -> Labels:
-    """A column of 0 and 1 for each class as the names of the classes."""
-    if barred := [name for name in labels.columns if "|" in name]:
-        raise UserError(f"{labels.where}: the column '{barred[0]}' holds a bar, which separates classes: rename it")
-
-    def names(cell: str) -> str:
-        parts = zip(labels.columns, cell.split(BETWEEN), strict=True) if cell else ()
-        return "|".join(name for name, part in parts if part.strip().lower() in _YES)
-
-    return replace(labels, cells=tuple(map(names, labels.cells)), separator="|", columns=("label",))
 
 
 @dataclass(frozen=True)
@@ -192,6 +175,12 @@ class Multilabel(Task):
         from tl_lightning.evaluation import multi_label
 
         return multi_label.judge(predictions, targets, self.outputs, kept.thresholds)
+
+    def suspects(self, predictions: np.ndarray, targets: np.ndarray) -> list[Suspect]:
+        """Labels (N, C) that are probably wrong, given probabilities (N, C) by models that have not seen them."""
+        from tl_lightning.evaluation import label_errors
+
+        return label_errors.of_several(predictions, targets, self.outputs)
 
     def class_targets(self, targets: np.ndarray) -> np.ndarray:
         """The targets (N, C) themselves."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tl_lightning.evaluation.calibration import Calibration
     from tl_lightning.evaluation.findings import Findings
+    from tl_lightning.evaluation.label_errors import Suspect
     from tl_lightning.evaluation.thresholds import Aim
     from tl_lightning.heads.solve import Solution
 
@@ -197,6 +198,13 @@ class Task:
     def judge(self, predictions: np.ndarray, targets: np.ndarray, kept: Calibration) -> Findings:
         """How right predictions (N, C), made with what was `kept`, are for targets (N,) or (N, C)."""
         raise NotImplementedError
+
+    def suspects(self, predictions: np.ndarray, targets: np.ndarray) -> list[Suspect]:
+        """Labels that are probably wrong, given predictions (N, C) by models that have not seen them; the worst first.
+
+        None where labels are no classes.
+        """
+        return []
 
     def reported(self, scores: Mapping[str, Tensor], overview: Tensor | None) -> dict[str, Tensor]:
         """Those of the scores (scalars) that say something, given what `overview` has found."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from tl_lightning.data.images import decoded, inspection, transforms
 from tl_lightning.data.images import image_folder as folders
 from tl_lightning.data.images import manifest as manifests
 from tl_lightning.data.images.decode import DEFAULT, load_rgb
+from tl_lightning.data.images.image_issues import file_issues
 from tl_lightning.data.images.image_options import Decoding, image_options
 from tl_lightning.data.images.loading import Images, enough_workers, prepared_shapes, stack
+from tl_lightning.data.issues import Issue
 from tl_lightning.data.loader_options import Loading, among
 from tl_lightning.data.samples import Samples
 from tl_lightning.data.sampling import EpochLoader
@@ -64,6 +66,14 @@ class ImageDataModule(LabelledData):
         self._slots: dict[tuple[str, str], decoded.Decoded | None] = {}
         self._first: Batch | None = None
         self._mix = self.task.mixer(augment.mixup, augment.cutmix)
+
+    def issues(self) -> Iterator[Issue]:
+        """What is wrong with the images, and with their files."""
+        yield from super().issues()
+        paths = [i.path for i in self.samples.items if not i.skipped]
+        yield from file_issues(
+            inspection.look(self.samples.root, paths, self.input.reading, self.draft), self.input.size
+        )
 
     def remark(self) -> str:
         """That the network sees far fewer pixels than the images have, where it was trained on so few."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +14,9 @@ import numpy as np
 from tl_lightning import checks
 from tl_lightning.data import copies, splits
 from tl_lightning.data.images import inspection, layout
-from tl_lightning.data.images.decode import DEFAULT, size
+from tl_lightning.data.images.decode import DEFAULT, load_rgb, size
 from tl_lightning.data.images.inspection import Finding
-from tl_lightning.data.images.pictures import near_pictures, same_pictures
+from tl_lightning.data.images.pictures import MANY, near_pictures, same_pictures
 from tl_lightning.data.samples import Item, Samples, groups_in
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
@@ -24,6 +26,7 @@ from tl_lightning.tasks.task import Labels, MakeTask, Task
 
 log = logging.getLogger(__name__)
 
+_SHOWN = 160  # pixels of a small picture
 _MEASURED = 100  # images
 _BITS = (8, 10, 12, 14, 16)  # that cameras and microscopes fill of 16
 
@@ -57,6 +60,23 @@ class ImageFolder(Samples):
     def sample(self, item: Item) -> str:
         """Absolute path."""
         return str(self.root / item.path)
+
+    def shown(self, item: Item) -> str:
+        """A small picture as a data URL."""
+        image = load_rgb(self.sample(item), 2 * _SHOWN, self.reading)
+        image.thumbnail((_SHOWN, _SHOWN))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=80)
+        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    def rows(self, items: Sequence[Item], beside: Path) -> list[list[str]]:
+        """Path, label and split of each image; paths below `beside` are relative to it."""
+        return [["path", "label", "split"], *([self.path_from(beside, i), i.label, i.split] for i in items)]
+
+    def path_from(self, beside: Path, item: Item) -> str:
+        """The path of an image, relative to a folder that it lies below, else absolute."""
+        path = (self.root / item.path).absolute()
+        return path.relative_to(beside).as_posix() if path.is_relative_to(beside) else path.as_posix()
 
     def short_side(self) -> int:
         """The median of the shorter side of some training images, in pixels."""
@@ -105,7 +125,8 @@ def divided(
     anything that cannot be trained on.
     """
     usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
-    near = near_pictures(root, findings, checking.reading) if division.doctor != "off" else []
+    most = None if division.doctor == "full" else MANY
+    near = near_pictures(root, findings, checking.reading, most) if division.doctor != "off" else []
     same = same_pictures(findings, near)
     if not division.splits:
         given: Collection[str] = {i.split for i in usable}

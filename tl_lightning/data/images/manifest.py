@@ -51,12 +51,16 @@ class ImageColumns(Columns):
 
 @dataclass(frozen=True)
 class Manifest(ImageFolder):
-    """The images that a table names. `table`: whole; `rows`: the row of every image by its path, from 0."""
+    """The images that a table names.
+
+    `table`: whole; `places`: the row of each image by its path, from 0; `column`: that of paths.
+    """
 
     table: Table | None = None
-    rows: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
+    column: str = ""
 
-    def places(self) -> dict[str, Path]:
+    def lies_at(self) -> dict[str, Path]:
         """The folder of images and the table."""
         assert self.table is not None
         return {"root": self.root, "file": self.table.path}
@@ -70,7 +74,17 @@ class Manifest(ImageFolder):
         if pattern not in self.table.columns:
             return super().groups(split, pattern)
         cells = self.table.column(pattern, "group")
-        return [cells[self.rows[item.path]] for item in self.used(split)]
+        return [cells[self.places[item.path]] for item in self.used(split)]
+
+    def rows(self, items: Sequence[Item], beside: Path) -> list[list[str]]:
+        """The rows that the table has of these images; paths below `beside` are relative to it."""
+        assert self.table is not None
+        column, found = self.table.columns.index(self.column), [list(self.table.columns)]
+        for item in items:
+            row = list(self.table.rows[self.places[item.path]])
+            row[column] = self.path_from(beside, item)
+            found.append(row)
+        return found
 
 
 def names_images(source: Any) -> bool:
@@ -116,7 +130,9 @@ def read(
     kind = replace(checking, on_error="skip")
     found = divided(folder, items, findings, made, kind, division, rows.labels.where, groups)
     weights = {path: rows.weights[row] for path, row in places.items()} if rows.weights else {}
-    return Manifest(found.root, found.items, found.task, weights, found.copies, found.reading, whole, places)
+    return Manifest(
+        found.root, found.items, found.task, weights, found.copies, found.reading, whole, places, rows.columns[0]
+    )
 
 
 def labelled(file: Path, task: Task, make: MakeTask, options: Mapping[str, Any]) -> Manifest:
@@ -129,7 +145,7 @@ def labelled(file: Path, task: Task, make: MakeTask, options: Mapping[str, Any])
     folder = _root(whole.path, None)
     _, items, places = _items(folder, columns.found(whole, "none"), make, bounded=False)
     there = [replace(i, split="test") for i in _present(folder, items, places, Checking()) if not i.skipped]
-    return Manifest(folder, tuple(there), task, table=whole, rows=places)
+    return Manifest(folder, tuple(there), task, table=whole, places=places)
 
 
 def _root(file: Path, root: str | None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from tl_lightning import checks
 from tl_lightning.bar import Bar
 from tl_lightning.batch import Batch
 from tl_lightning.data.datamodule import LabelledData, Preview
+from tl_lightning.data.issues import Issue
 from tl_lightning.data.loader_options import Loading, grouped
 from tl_lightning.data.sampling import EpochLoader, EvalBatches, Key, LengthBatches
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.data.table import Format
 from tl_lightning.data.texts import text_table as tables
+from tl_lightning.data.texts.text_issues import text_issues
 from tl_lightning.data.texts.text_table import TextColumns, TextTable
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import TextInput
@@ -93,6 +95,12 @@ class TextDataModule(LabelledData):
                 "backbone.length takes more"
             )
         return Texts(rows, self.samples.targets(split))
+
+    def issues(self) -> Iterator[Issue]:
+        """What is wrong with the texts."""
+        yield from super().issues()
+        used = [i for i in self.samples.items if not i.skipped]
+        yield from text_issues({item.path: self.samples.sample(item) for item in used})
 
     def preview(self) -> Preview:
         """The first training texts."""

@@ -33,7 +33,7 @@ class TextTable(Samples):
     table: table.Table | None = None
     noun = "texts"
 
-    def places(self) -> dict[str, Path]:
+    def lies_at(self) -> dict[str, Path]:
         """The table."""
         return {"file": self.root}
 
@@ -41,6 +41,11 @@ class TextTable(Samples):
         """Its row, and how its text begins."""
         text = " | ".join(self.sample(item))
         return f"{item.path} {text[:_BEGINNING]}{'...' if len(text) > _BEGINNING else ''}"
+
+    def rows(self, items: Sequence[Item], beside: Path) -> list[list[str]]:
+        """The rows that the table has of these texts."""
+        assert self.table is not None
+        return [list(self.table.columns), *(self.table.rows[int(_row(item)) - 1] for item in items)]
 
     def sample(self, item: Item) -> Sample:
         """Text or pair."""
