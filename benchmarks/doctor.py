@@ -33,7 +33,7 @@ from tl_lightning.build import feature_options, gather
 from tl_lightning.config.compose import composed
 from tl_lightning.config.settings import settings_of
 from tl_lightning.config.words import arguments
-from tl_lightning.data.images import inspection
+from tl_lightning.data.images import inspection, load_rgb
 from tl_lightning.data.images.layout import find
 from tl_lightning.data.images.pictures import near_pictures, same_pictures
 from tl_lightning.evaluation.label_errors import out_of_fold
@@ -58,6 +58,11 @@ def variants(image: Image.Image, random: np.random.Generator) -> dict[str, Image
     }
 
 
+def opened(root: Path) -> Callable[[str, int], Image.Image]:
+    """What gives the images below a folder."""
+    return lambda path, at_least: load_rgb(root / path, at_least)
+
+
 def rates(root: Path, paths: list[str]) -> str:
     """Images a second: decoded by Pillow, looked at, and remembered."""
     paths, reading = paths[:TIMED], inspection.DEFAULT
@@ -70,7 +75,7 @@ def rates(root: Path, paths: list[str]) -> str:
         seconds["pillow"].append(time.perf_counter() - began)
         began = time.perf_counter()
         for path in paths:
-            inspection._finding(root / path, reading, inspection._DRAFT)
+            inspection._finding(root / path, reading, inspection.DRAFT)
         seconds["look"].append(time.perf_counter() - began)
     inspection.look(root, paths)
     began = time.perf_counter()
@@ -82,7 +87,7 @@ def rates(root: Path, paths: list[str]) -> str:
 
 def planted(root: Path, paths: list[str]) -> str:
     """Near copies that are there, and the share of each variant that is found."""
-    natural = near_pictures(root, inspection.look(root, paths), most=None)
+    natural = near_pictures(inspection.look(root, paths), opened(root), most=None)
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
         names = []
@@ -95,7 +100,7 @@ def planted(root: Path, paths: list[str]) -> str:
                 names.append((kind, paths[i], str(file)))
         every = [*(str(root / p) for p in paths), *(file for _, _, file in names)]
         findings = inspection.look(Path("/"), every)
-        same = same_pictures(findings, near_pictures(Path("/"), findings, most=None))
+        same = same_pictures(findings, near_pictures(findings, opened(Path("/")), most=None))
     found: dict[str, list[bool]] = defaultdict(list)
     for kind, source, file in names:
         found[kind].append(same[file] == same[str(root / source)])

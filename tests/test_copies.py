@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 import tl_lightning as tl
-from tl_lightning.data.images import image_folder, inspection
+from tl_lightning.data.images import image_folder, inspection, load_rgb
 from tl_lightning.data.images.near_copies import near_copies
 from tl_lightning.data.images.pictures import near_pictures, same_pictures
 from tl_lightning.data.splits import SplitOptions
@@ -45,6 +45,11 @@ def variants(image):
     }
 
 
+def opened(root):
+    """What gives the images below a folder."""
+    return lambda path, at_least: load_rgb(root / path, at_least)
+
+
 def write(folder, images):
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
@@ -56,10 +61,12 @@ def test_what_becomes_of_a_picture_is_found_and_nothing_else(tmp_path):
     images = {f"{i:02d}": picture(i) for i in range(40)}
     planted = {f"{i:02d} {kind}": v for i in range(20) for kind, v in variants(picture(i)).items()}
     names = write(tmp_path, images | planted)
-    found = near_copies(tmp_path, names, inspection.look(tmp_path, names), show=False)
+    found = near_copies(names, inspection.look(tmp_path, names), opened(tmp_path), show=False)
     pairs = {(names[p.first], names[p.second]) for p in found}
     assert all(a[:2] == b[:2] for a, b in pairs)
-    same = same_pictures(inspection.look(tmp_path, names), near_pictures(tmp_path, inspection.look(tmp_path, names)))
+    same = same_pictures(
+        inspection.look(tmp_path, names), near_pictures(inspection.look(tmp_path, names), opened(tmp_path))
+    )
     assert sum(same[f"{name}.jpg"] == same[f"{name[:2]}.jpg"] for name in planted) >= 0.98 * len(planted)
     assert len({same[f"{i:02d}.jpg"] for i in range(40)}) == 40
     assert {p.mirrored for p in found if "mirror" in names[p.first] + names[p.second]} >= {True}
@@ -74,7 +81,7 @@ def test_digits_are_so_alike_that_none_is_taken_for_a_copy(tmp_path, caplog):
         ImageDraw.Draw(image).text(tuple(random.normal((8, 1))), str(i % 10), 255, font)
         drawn[f"{i:03d}"] = image.rotate(random.normal(0, 8), Image.Resampling.BICUBIC)
     names = write(tmp_path, drawn)
-    assert near_copies(tmp_path, names, inspection.look(tmp_path, names), show=False) == []
+    assert near_copies(names, inspection.look(tmp_path, names), opened(tmp_path), show=False) == []
     assert any("so alike that only exact copies are told" in m for m in caplog.messages)
 
 
@@ -85,7 +92,7 @@ def test_photographs_that_are_no_copies(name, most):
     if not root.is_dir():
         pytest.skip(f"{root} is not here")
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in (".jpg", ".png"))
-    assert len(near_pictures(root, inspection.look(root, names))) <= most
+    assert len(near_pictures(inspection.look(root, names), opened(root))) <= most
 
 
 @pytest.fixture
@@ -163,11 +170,11 @@ def test_what_was_found_is_remembered_until_a_file_changes(scattered, tmp_path, 
     from tl_lightning.data.images import pictures
 
     names = sorted(p.relative_to(scattered).as_posix() for p in scattered.rglob("*.jpg"))
-    first = near_pictures(scattered, inspection.look(scattered, names))
+    first = near_pictures(inspection.look(scattered, names), opened(scattered))
     monkeypatch.setattr(pictures, "near_copies", lambda *_: pytest.fail("compared again"))
-    assert near_pictures(scattered, inspection.look(scattered, names)) == first
+    assert near_pictures(inspection.look(scattered, names), opened(scattered)) == first
     shutil.copy(scattered / names[0], scattered / "other.jpg")  # a copy's bytes are no other picture
-    assert near_pictures(scattered, inspection.look(scattered, [*names, "other.jpg"])) == first
+    assert near_pictures(inspection.look(scattered, [*names, "other.jpg"]), opened(scattered)) == first
     monkeypatch.undo()
     picture(500).save(scattered / "other.jpg")
-    assert near_pictures(scattered, inspection.look(scattered, [*names, "other.jpg"])) == first
+    assert near_pictures(inspection.look(scattered, [*names, "other.jpg"]), opened(scattered)) == first

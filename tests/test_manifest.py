@@ -147,6 +147,9 @@ def test_what_is_not_there_or_twice_is_named_by_its_row(images, caplog):
     )
     assert [(i.path, i.skipped) for i in found.skipped] == [("gone.png", "it is not there")]
     assert found.size("train") + found.size("val") == 24
+    unlabelled = read(write(images / "u.csv", [*rows_of()[:24], ("23.png", "")]))
+    assert unlabelled.task.outputs == ("dark", "light")
+    assert [(i.path, i.skipped) for i in unlabelled.skipped] == [("23.png", "no label")]
 
 
 FAULTS = {

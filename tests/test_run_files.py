@@ -13,7 +13,7 @@ PUBLIC = """
 backbones.timm backbones.torchvision backbones.transformers
 callbacks.BestCheckpoint callbacks.Forgetting callbacks.LastCheckpoint callbacks.PhasedEarlyStopping
 callbacks.PowerAverage callbacks.Pruning callbacks.StopAfter
-data.ImageAugmentation data.image_folder data.manifest data.text_table
+data.ImageAugmentation data.image_folder data.image_shards data.manifest data.text_table
 heads.CosineHead heads.linear heads.mlp
 optim.SAMAdamW optim.constant optim.cosine
 pretraining.DrawnImages pretraining.Pretraining

@@ -21,7 +21,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "backbones": ("timm", "torchvision", "transformers"),
     "callbacks": ("BestCheckpoint", "Forgetting", "LastCheckpoint", "PhasedEarlyStopping", "PowerAverage", "Pruning",
                   "StopAfter"),
-    "data": ("ImageAugmentation", "image_folder", "manifest", "text_table"),
+    "data": ("ImageAugmentation", "image_folder", "image_shards", "manifest", "text_table"),
     "heads": ("CosineHead", "linear", "mlp"),
     "optim": ("SAMAdamW", "constant", "cosine"),
     "pretraining": ("DrawnImages", "Pretraining"),

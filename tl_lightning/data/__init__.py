@@ -8,6 +8,7 @@ __getattr__ = lazy.exports(
         "ImageAugmentation": "images.transforms",
         "LabelledData": "datamodule",
         **dict.fromkeys(("image_folder", "manifest"), "images.image_datamodule"),
+        "image_shards": "images.shards.shard_datamodule",
         "image_dataset": "images.image_dataset",
         "text_table": "texts.text_datamodule",
     },

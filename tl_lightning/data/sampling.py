@@ -43,13 +43,40 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         rank, world = _rank_and_world()
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.weights is None:
-            order = torch.randperm(self.length, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, self.length, replacement=True, generator=generator)
+        order = self.drawn(generator)
         seeds = torch.randint(2**31, (self.length,), generator=generator)
         mine = slice(rank, len(self) * world, world)
         return zip(order[mine].tolist(), seeds[mine].tolist(), strict=True)
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """The order of an epoch over all ranks (N,)."""
+        if self.weights is None:
+            return torch.randperm(self.length, generator=generator)
+        return torch.multinomial(self.weights, self.length, replacement=True, generator=generator)
+
+
+class WindowSampler(EpochSampler):
+    """Every sample once an epoch, those that lie together (in a shard, say) not far from each other.
+
+    The `units` (length,) of samples are shuffled, and of every `window` of them the samples: whoever holds so many
+    units finds in them all that comes next.
+    """
+
+    def __init__(self, units: np.ndarray, seed: int, window: int) -> None:
+        super().__init__(len(units), seed)
+        self.window = window
+        order = np.argsort(units, kind="stable")
+        starts = np.flatnonzero(np.diff(units[order], prepend=-1))
+        self.members = [torch.from_numpy(part) for part in np.split(order, starts[1:])]
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """The order of an epoch over all ranks (N,)."""
+        units = torch.randperm(len(self.members), generator=generator).tolist()
+        parts = []
+        for start in range(0, len(units), self.window):
+            together = torch.cat([self.members[unit] for unit in units[start : start + self.window]])
+            parts.append(together[torch.randperm(len(together), generator=generator)])
+        return torch.cat(parts)
 
 
 class EpochLoader(DataLoader[Any]):

@@ -31,7 +31,7 @@ _BRANDS = {
 }  # fmt: skip
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"),
           (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
-_HEAD = 64  # bytes that signatures lie in
+HEAD = 64  # bytes that signatures lie in
 _IMAGES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\0"), (0, b"MM\0*"), (8, b"WEBP"),
            (4, b"ftyp"), (0, b"\0\0\0\x0cjP  "))  # fmt: skip
 
@@ -86,4 +86,4 @@ def what_begins(head: bytes) -> str:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_HEAD)
+        return file.read(HEAD)

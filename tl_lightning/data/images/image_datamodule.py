@@ -18,7 +18,7 @@ from tl_lightning.batch import Batch, first_tensor
 from tl_lightning.data import splits
 from tl_lightning.data.datamodule import LabelledData, Preview, Variation
 from tl_lightning.data.file_memo import stamp
-from tl_lightning.data.images import decoded, inspection, transforms
+from tl_lightning.data.images import decoded, transforms
 from tl_lightning.data.images import image_folder as folders
 from tl_lightning.data.images import manifest as manifests
 from tl_lightning.data.images.decode import DEFAULT, load_rgb
@@ -44,6 +44,7 @@ class ImageDataModule(LabelledData):
     """The splits of an image folder, in the geometry of one backbone. `prefix` gets normalised images."""
 
     input: ImageInput
+    samples: Any  # an ImageFolder, or what has no files
     pass_batch = ImageInput.at_once
 
     def __init__(
@@ -71,9 +72,7 @@ class ImageDataModule(LabelledData):
         """What is wrong with the images, and with their files."""
         yield from super().issues()
         paths = [i.path for i in self.samples.items if not i.skipped]
-        yield from file_issues(
-            inspection.look(self.samples.root, paths, self.input.reading, self.draft), self.input.size
-        )
+        yield from file_issues(self.samples.look(paths, self.draft), self.input.size)
 
     def remark(self) -> str:
         """That the network sees far fewer pixels than the images have, where it was trained on so few."""
@@ -140,7 +139,7 @@ class ImageDataModule(LabelledData):
     def digests(self, split: str) -> list[str]:
         """Of the files of a split, in order; remembered until a file changes."""
         paths = [i.path for i in self.samples.used(split)]
-        found = inspection.look(self.samples.root, paths, self.input.reading, self.draft)
+        found = self.samples.look(paths, self.draft)
         return [found[p].digest for p in paths]
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:

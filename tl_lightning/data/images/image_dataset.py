@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from tl_lightning.data.images.image_datamodule import ImageDataModule
 from tl_lightning.data.images.image_options import image_options
 from tl_lightning.data.images.loading import Images
 from tl_lightning.data.images.transforms import Transform
+from tl_lightning.data.issues import Issue, issues_of
 from tl_lightning.data.samples import Item, Samples
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
@@ -45,6 +46,10 @@ class ImageDatasetModule(ImageDataModule):
     def images(self, split: str, transform: Transform, keep: bool = True) -> Images:
         """A split's images under a transform."""
         return Images(self.samples.split(split), transform, None, False, partial(_opened, self.dataset_of_images))
+
+    def issues(self) -> Iterator[Issue]:
+        """What is wrong with the images as far as their labels tell: there are no files."""
+        yield from issues_of(self.samples)
 
     def digests(self, split: str) -> list[str]:
         """Of the pixels of a split, in order."""

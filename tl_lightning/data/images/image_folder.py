@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tl_lightning import checks
 from tl_lightning.data import copies, splits
 from tl_lightning.data.images import inspection, layout
 from tl_lightning.data.images.decode import DEFAULT, load_rgb, size
 from tl_lightning.data.images.inspection import Finding
+from tl_lightning.data.images.near_copies import Open
 from tl_lightning.data.images.pictures import MANY, near_pictures, same_pictures
 from tl_lightning.data.samples import Item, Samples, groups_in
 from tl_lightning.data.splits import SplitOptions
@@ -61,9 +63,21 @@ class ImageFolder(Samples):
         """Absolute path."""
         return str(self.root / item.path)
 
+    def opened(self, path: str, at_least: int | None = None) -> Image.Image:
+        """The image of a sample, as the data's files are read."""
+        return load_rgb(path, at_least, self.reading)
+
+    def sides(self, item: Item) -> tuple[int, int]:
+        """Width and height of an image, upright."""
+        return size(self.sample(item))
+
+    def look(self, paths: Sequence[str], draft: bool) -> Mapping[str, Finding]:
+        """What one look at each image has found, by path."""
+        return inspection.look(self.root, paths, self.reading, draft)
+
     def shown(self, item: Item) -> str:
         """A small picture as a data URL."""
-        image = load_rgb(self.sample(item), 2 * _SHOWN, self.reading)
+        image = self.opened(self.sample(item), 2 * _SHOWN)
         image.thumbnail((_SHOWN, _SHOWN))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=80)
@@ -82,7 +96,7 @@ class ImageFolder(Samples):
         """The median of the shorter side of some training images, in pixels."""
         used = self.used("train")
         picked = used[:: max(1, len(used) // _MEASURED)]
-        return int(np.median([min(size(self.sample(item))) for item in picked]))
+        return int(np.median([min(self.sides(item)) for item in picked]))
 
 
 def read(
@@ -118,15 +132,18 @@ def divided(
     division: SplitOptions,
     where: str,
     groups: Mapping[str, str] | None = None,
+    opened: Open | None = None,
 ) -> ImageFolder:
     """Checked items with the splits that nobody gives drawn from train, copies of an image on one side.
 
-    So is all of a group: of `groups`, by path, or of what `division.group` finds in a path. Raises UserError for
+    So is all of a group: of `groups`, by path, or of what `division.group` finds in a path. `opened`: gives an image
+    where paths are no files. Raises UserError for
     anything that cannot be trained on.
     """
     usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
     most = None if division.doctor == "full" else MANY
-    near = near_pictures(root, findings, checking.reading, most) if division.doctor != "off" else []
+    open_file = opened or (lambda path, at_least: load_rgb(root / path, at_least, checking.reading))
+    near = near_pictures(findings, open_file, most) if division.doctor != "off" else []
     same = same_pictures(findings, near)
     if not division.splits:
         given: Collection[str] = {i.split for i in usable}
@@ -137,7 +154,7 @@ def divided(
     usable = division.limited(usable, task)
     every = sorted([*usable, *skipped], key=lambda i: i.path)
     reading = replace(checking.reading, levels=_levels([findings[i.path].level for i in usable]))
-    found = ImageFolder(root, tuple(every), task.naming([i.label for i in every]), reading=reading)
+    found = ImageFolder(root, tuple(every), task.naming([i.label for i in every if i.label]), reading=reading)
     found.refuse_unusable(where)
     how = f" ({len(near)} pairs are near copies: resized, cropped, mirrored or encoded anew)" if near else ""
     several = copies.report(usable, same, "images", lambda i: i.path, how, division.doctor)
@@ -150,6 +167,14 @@ def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list
     Raises UserError if `on_error` says so, or if nothing is left.
     """
     findings = inspection.look(root, [i.path for i in items if not i.skipped], checking.reading, checking.draft)
+    return complained(items, findings, checking, root), findings
+
+
+def complained(items: Sequence[Item], findings: Mapping[str, Finding], checking: Checking, root: Path) -> list[Item]:
+    """Items, those that the findings say cannot be read set aside, which are listed by name.
+
+    Raises UserError if `on_error` says so, or if nothing is left.
+    """
     faults = {path: finding.fault for path, finding in findings.items() if finding.fault}
     for path, reason in faults.items():
         log.warning(f"unreadable: {root / path} ({reason})")
@@ -167,7 +192,7 @@ def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list
             f"{len(blank)} of {len(items)} images are blank, all their pixels one value, e.g. {root / blank[0]}; "
             f"transparency is put on data.ground={checking.reading.ground}"
         )
-    return [Item(i.path, i.label, "", faults[i.path]) if i.path in faults else i for i in items], findings
+    return [Item(i.path, i.label, "", faults[i.path]) if i.path in faults else i for i in items]
 
 
 def _levels(highest: Sequence[int]) -> int:

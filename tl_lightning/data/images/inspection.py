@@ -17,10 +17,10 @@ from PIL import Image, UnidentifiedImageError
 
 from tl_lightning.data.file_memo import remembered
 from tl_lightning.data.images.decode import DEFAULT, highest_level, opened, orientation, to_rgb, upright, upright_size
-from tl_lightning.data.images.foreign import what_else
+from tl_lightning.data.images.foreign import HEAD, what_begins, what_else
 from tl_lightning.inputs import Reading
 
-_DRAFT = 64
+DRAFT = 64  # pixels that a drafted JPEG has at least
 THUMBNAIL = 16
 
 
@@ -59,9 +59,9 @@ def thumbnails(findings: Sequence[Finding]) -> np.ndarray:
 def look(root: Path, paths: Sequence[str], reading: Reading = DEFAULT, draft: bool = True) -> Mapping[str, Finding]:
     """Findings by path (relative to `root`), for JPEGs that will be drafted or not; a second look is quick."""
     options = f"{reading.ground.strip('#')}-{reading.max_megapixels:g}-{'draft' if draft else 'whole'}"
-    find = partial(_look, reading=reading, at_least=_DRAFT if draft else None)
+    find = partial(_look, reading=reading, at_least=DRAFT if draft else None)
     doing = "checking that {} images can be read"
-    found = remembered(f"looks-{PIL.__version__}-{options}", root, paths, find, doing, _valid)
+    found = remembered(f"looks-{PIL.__version__}-{options}", root, paths, find, doing, is_finding)
     return {path: Finding(*values) for path, values in found.items()}
 
 
@@ -74,6 +74,16 @@ def _finding(path: Path, reading: Reading, at_least: int | None) -> Finding:
         if foreign := what_else(path):
             return Finding(foreign)
         whole = path.read_bytes()
+    except OSError as error:
+        return Finding(f"{type(error).__name__}: {error}".replace(str(path), path.name))
+    return finding_of(whole, path.name, reading, at_least)
+
+
+def finding_of(whole: bytes, name: str, reading: Reading = DEFAULT, at_least: int | None = DRAFT) -> Finding:
+    """What one look at the bytes of an image file, which is called `name`, finds."""
+    try:
+        if foreign := what_begins(whole[:HEAD]):
+            return Finding(foreign)
         with opened(io.BytesIO(whole), at_least, reading) as image:
             (width, height), turned = upright_size(image), orientation(image) > 1
             kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
@@ -84,9 +94,9 @@ def _finding(path: Path, reading: Reading, at_least: int | None) -> Finding:
         return Finding("", digest, level, _is_blank(rgb), spread, width, height, turned, kind, mode, frames,
                        _thumbnail(grey))  # fmt: skip
     except UnidentifiedImageError:
-        return Finding(f"UnidentifiedImageError: cannot identify image file '{path.name}'")
+        return Finding(f"UnidentifiedImageError: cannot identify image file '{name}'")
     except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-        return Finding(f"{type(error).__name__}: {error}".replace(str(path), path.name))
+        return Finding(f"{type(error).__name__}: {error}")
 
 
 def _thumbnail(grey: Image.Image) -> str:
@@ -100,6 +110,6 @@ def _is_blank(image: Image.Image) -> bool:
     return all(low == high for low, high in pairs)
 
 
-def _valid(answer: Any) -> bool:
+def is_finding(answer: Any) -> bool:
     """Whether what was remembered is a finding."""
     return isinstance(answer, list) and [type(value) for value in answer] == _KINDS

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from tl_lightning.bar import Bar
-from tl_lightning.data.images.decode import DEFAULT, load_rgb
 from tl_lightning.data.images.inspection import THUMBNAIL, Finding, thumbnails
-from tl_lightning.inputs import Reading
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +32,7 @@ _SMALLEST = 0.8
 _UNSURE_EDGES, _UNSURE_SHARE, _UNSURE_PAIRS = 0.62, 0.1, 10
 _CHUNK = 1024
 _KEPT = 256  # images in memory
+Open = Callable[[str, int], Image.Image]  # of a path, and the pixels of its shorter side that will do
 Span = tuple[float, float]  # of a crop along one side: its share, and where it lies, from 0 to 1
 Window = tuple[Span, Span]  # across, and down
 _SPANS: tuple[Span, ...] = tuple((s, p) for s, p in product(_SIZES, _PLACES) if s < 1 or p == 0)
@@ -61,23 +59,21 @@ class Overlay:
     window: Window
 
 
-def near_copies(
-    root: Path, paths: Sequence[str], findings: Mapping[str, Finding], reading: Reading = DEFAULT, show: bool = True
-) -> list[Pair]:
-    """Pairs of images (paths below `root`, of different files) that are one picture, by their places in `paths`.
+def near_copies(paths: Sequence[str], findings: Mapping[str, Finding], opened: Open, show: bool = True) -> list[Pair]:
+    """Pairs of images of different files that are one picture, by their places in `paths`; `opened` gives an image.
 
     None, which is said, where many images are nearly as alike as copies are.
     """
     thumbs = thumbnails([findings[path] for path in paths]).astype(np.float32)
     pairs = _candidates(thumbs)
     near = _laid_over(thumbs, pairs) if len(pairs) else []
-    opened = functools.lru_cache(_KEPT)(lambda place: _grey(root / paths[place], reading))
+    grey = functools.lru_cache(_KEPT)(lambda place: opened(paths[place], 2 * _SIDE).convert("L"))
 
     found, unsure = [], 0
     with Bar(len(near), "pairs", "compare", show) as bar:
         for pair in near:
-            second = ImageOps.mirror(opened(pair.second)) if pair.mirrored else opened(pair.second)
-            images = opened(pair.first), second
+            second = ImageOps.mirror(grey(pair.second)) if pair.mirrored else grey(pair.second)
+            images = grey(pair.first), second
             alike = _likeness(images[pair.cropped], images[1 - pair.cropped], pair.window)
             if alike > _SAME_EDGES:
                 found.append(Pair(pair.first, pair.second, pair.mirrored, alike))
@@ -208,7 +204,3 @@ def _standardised(images: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(flat, axis=-1, keepdims=True)
     unit: np.ndarray = flat / np.where(length > 1e-3, length, np.inf)
     return unit
-
-
-def _grey(path: Path, reading: Reading) -> Image.Image:
-    return load_rgb(path, 2 * _SIDE, reading).convert("L")

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tl_lightning.data.images.decode import DEFAULT
 from tl_lightning.data.images.inspection import Finding
-from tl_lightning.data.images.near_copies import near_copies
+from tl_lightning.data.images.near_copies import Open, near_copies
 from tl_lightning.files import atomically
-from tl_lightning.inputs import Reading
 from tl_lightning.paths import cache_dir
 
 log = logging.getLogger(__name__)
@@ -32,10 +30,8 @@ class NearCopy:
     alike: float
 
 
-def near_pictures(
-    root: Path, findings: Mapping[str, Finding], reading: Reading = DEFAULT, most: int | None = MANY
-) -> list[NearCopy]:
-    """The near copies among files that can be read, one of those that are equal; remembered for the same files.
+def near_pictures(findings: Mapping[str, Finding], opened: Open, most: int | None = MANY) -> list[NearCopy]:
+    """The near copies among images that can be read, one of those that are equal; remembered for the same files.
 
     None among more than `most` files, which is said.
     """
@@ -52,7 +48,7 @@ def near_pictures(
     known = cache_dir() / "near-copies" / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:32]}.json"
     rows = _read(known, digests)
     if rows is None:
-        pairs = near_copies(root, [first[d] for d in digests], findings, reading)
+        pairs = near_copies([first[d] for d in digests], findings, opened)
         rows = [[digests[p.first], digests[p.second], p.mirrored, p.alike] for p in pairs]
         _write(known, rows)
     return [NearCopy(first[a], first[b], mirrored, alike) for a, b, mirrored, alike in rows]
