@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import tl_lightning as tl
 from tests.commands import QUICK, refused
@@ -254,3 +255,30 @@ def test_one_line_on_the_command_line(images, tmp_path):
     refused(command(f"data.file={table}", *QUICK, cwd=tmp_path), "none of the 24 images is there")
     several = command(f"data.file={table}", f"data.root={images}", "task=multilabel", *QUICK, cwd=tmp_path)
     refused(several, "data.separator")
+
+
+def test_several_classes_of_images_by_auto(tmp_path, caplog):
+    """Bright or dark above, bright or dark below: two questions of one image."""
+    caplog.set_level(logging.INFO)
+    random, rows = np.random.default_rng(0), [("path", "label")]
+    for i in range(48):
+        above, below = i & 1, i >> 1 & 1
+        pixels = (
+            random.integers(0, 40, (40, 40, 3)) + np.repeat([40 + 150 * above, 40 + 150 * below], 20)[:, None, None]
+        )
+        (tmp_path / "i").mkdir(exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "i" / f"{i:02d}.png")
+        rows.append((f"i/{i:02d}.png", "|".join(["above"] * above + ["below"] * below)))
+    table = write(tmp_path / "t.csv", rows)
+    words = {**PROBE, "data.separator": "|", "data.class_weights": "auto"}
+    run = tl.train(table, run_dir=tmp_path / "run", **words)
+    assert run.metrics["val/macro_average_precision"] > 0.9
+    assert {"val/average_precision/above", "val/f1/below", "val/recall/below"} <= run.metrics.keys()
+    assert "classes" in run._repr_html_()
+    found = run.evaluate(threshold="f1")
+    assert found["val/macro_average_precision"] == pytest.approx(run.metrics["val/macro_average_precision"])
+    assert "images of 2 classes" in tl.advise(table, **{**words, "strategy": "auto"}).reasons[0]
+    for name in ("above", "below"):
+        right = [name in answer for answer in run.predict(tmp_path / "i").answers]
+        true = [name in row[1] for row in rows[1:]]
+        assert np.mean(np.equal(right, true)) > 0.9

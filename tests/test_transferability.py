@@ -202,3 +202,26 @@ def test_more_features_than_images_and_one_image_in_a_class():
     tap = evidence.tap("all", rows, labels)
     assert 0 <= tap.accuracy <= 8 / 9  # left out, nothing is known of the lone image's class
     assert all(math.isfinite(v) for v in (tap.logme, tap.h_score, tap.nearest))
+
+
+def test_facts_of_several_classes_at_once():
+    """Against scikit-learn, by hand, and where every sample has one class against what is said of classes."""
+    from sklearn.metrics import average_precision_score
+
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(90, 8))
+    several = (rows[:, :3] + random.normal(size=(90, 3)) > 0.3).astype(np.float32)
+    fit = ridge.leave_one_out(rows, several)
+    assert fit.average_precision == pytest.approx(average_precision_score(several, fit.left_out.numpy()))
+    assert 0.6 < evidence.tap("x", rows, several).accuracy < 1
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    alike = unit @ unit.T - 2 * np.eye(90)
+    dice = []
+    for own, other in zip(several, several[alike.argmax(1)], strict=True):
+        dice.append(2 * (own * other).sum() / (own.sum() + other.sum()) if own.sum() + other.sum() else 1.0)
+    assert scores.nearest_neighbour(rows, several) == pytest.approx(np.mean(dice))
+    classes = np.arange(90) % 3
+    onehot = np.eye(3)[classes]
+    for score in (scores.logme, scores.h_score):
+        assert score(rows, onehot) == pytest.approx(score(rows, classes))
+    assert scores.nearest_neighbour(rows, onehot) == pytest.approx(scores.nearest_neighbour(rows, classes))
