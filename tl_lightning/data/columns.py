@@ -35,7 +35,7 @@ Sample = tuple[str, ...]
 class Rows:
     """What stands in the rows of a table: samples, their labels and, where a column says them, more; else empty.
 
-    `columns`: of the samples.
+    `columns`: of the samples, `grouped_by`: of the groups.
     """
 
     samples: list[Sample]
@@ -44,6 +44,7 @@ class Rows:
     splits: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    grouped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Columns:
             [_part(cell, table_.path) for cell in cells.get("split", [])],
             [cell.strip() for cell in cells.get("group", [])],
             [_weight(cell, row, table_.path) for row, cell in enumerate(cells.get("weight", []), 1)],
+            optional["group"],
         )
 
     def _labels(self, table_: Table, names: Sequence[str]) -> Labels:

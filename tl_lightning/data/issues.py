@@ -125,11 +125,13 @@ def _classes(samples: Samples) -> Iterator[Issue]:
         yield Issue("no_class", f"a strange name for a class: {_listed(odd)}", "remove the folder if it holds no class")
 
 
-def group_issues(samples: Samples, group: str) -> Iterator[Issue]:
-    """Groups, by a pattern or a column, that are in several splits."""
+def group_issues(samples: Samples) -> Iterator[Issue]:
+    """Groups that are in several splits, where there are groups."""
+    if samples.grouped_by is None:
+        return
     where: dict[str, dict[str, Item]] = defaultdict(dict)
     for split in SPLITS:
-        for item, name in zip(samples.used(split), samples.groups(split, group), strict=True):
+        for item, name in zip(samples.used(split), samples.groups(split, samples.grouped_by), strict=True):
             where[name].setdefault(split, item)
     if across := {name: found for name, found in where.items() if len(found) > 1}:
         yield Issue(

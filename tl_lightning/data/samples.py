@@ -31,6 +31,7 @@ class Samples:
 
     What cannot be used is set aside with its reason. `weights`: what samples count in training, by path; of none, all
     count the same. `copies`: equal for copies of one sample, by the path of each that has some.
+    `grouped_by`: the pattern or the column of groups that stay on one side of a split.
     """
 
     root: Path
@@ -38,6 +39,7 @@ class Samples:
     task: Task
     weights: Mapping[str, float] = field(default_factory=dict)
     copies: Mapping[str, Hashable] = field(default_factory=dict)
+    grouped_by: str | None = None
     noun: ClassVar[str]
 
     def lies_at(self) -> dict[str, Path]:

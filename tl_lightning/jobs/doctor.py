@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tl_lightning.backbones.backbone import Backbone
-from tl_lightning.build import feature_options, gather
+from tl_lightning.build import device_of, feature_options, gather
 from tl_lightning.config.settings import Settings
 from tl_lightning.data.datamodule import LabelledData
 from tl_lightning.data.issues import Flagged, Issue, dropped, group_issues
@@ -113,9 +113,7 @@ def doctor(settings: Settings) -> Diagnosis:
     finally:
         root.removeHandler(said)
     issues = list(data.issues())
-    group = settings.data.get("group") if isinstance(settings.data, dict) else None
-    if group not in (None, "none"):
-        issues += group_issues(data.samples, group)
+    issues += group_issues(data.samples)
     issues += _by_features(backbone, data, settings)
     return Diagnosis(data, issues, said.lines, time.perf_counter() - began)
 
@@ -138,10 +136,9 @@ def _by_features(backbone: Backbone, data: LabelledData, settings: Settings) -> 
         return
     splits = [split for split in SPLITS if data.samples.size(split)]
     wanted = [(split, View(data.eval_transform)) for split in splits]
-    boundary, device = len(backbone.stages), torch.device("cpu")
+    boundary, options = len(backbone.stages), feature_options(settings)
     try:
-        options, reason = feature_options(settings), "what the doctor looks at"
-        parts = kept_rows(backbone, boundary, wanted, data, options, device, reason)
+        parts = kept_rows(backbone, boundary, wanted, data, options, device_of(settings), "what the doctor looks at")
     except NoRoom as why:
         log.warning(f"features  labels and splits are not looked at: {why}")
         return

@@ -39,7 +39,7 @@ def attempt(
         raise UserError("strategy.trial_seconds: trials need ranks of their own, which torchrun and srun do not start")
     if not isinstance(settings.data, dict):
         raise UserError("strategy.trial_seconds: data given from Python cannot be divided for trials; leave it out")
-    known, group = data.samples.used("train"), settings.data.get("group")
+    known, group = data.samples.used("train"), data.samples.grouped_by
     units = dict(zip([i.path for i in known], data.samples.groups("train", group), strict=True)) if group else None
     division = splits.SplitOptions(_HELD_OUT, split_seed=settings.seed)
     with tempfile.TemporaryDirectory() as scratch:

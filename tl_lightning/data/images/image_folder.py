@@ -158,7 +158,7 @@ def divided(
     found.refuse_unusable(where)
     how = f" ({len(near)} pairs are near copies: resized, cropped, mirrored or encoded anew)" if near else ""
     several = copies.report(usable, same, "images", lambda i: i.path, how, division.doctor)
-    return replace(found, copies=several)
+    return replace(found, copies=several, grouped_by=None if division.group == "none" else division.group)
 
 
 def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list[Item], Mapping[str, Finding]]:

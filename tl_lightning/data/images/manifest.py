@@ -130,9 +130,8 @@ def read(
     kind = replace(checking, on_error="skip")
     found = divided(folder, items, findings, made, kind, division, rows.labels.where, groups)
     weights = {path: rows.weights[row] for path, row in places.items()} if rows.weights else {}
-    return Manifest(
-        found.root, found.items, found.task, weights, found.copies, found.reading, whole, places, rows.columns[0]
-    )
+    more = {"weights": weights, "grouped_by": rows.grouped_by or found.grouped_by}
+    return Manifest(**{**vars(found), **more}, table=whole, places=places, column=rows.columns[0])
 
 
 def labelled(file: Path, task: Task, make: MakeTask, options: Mapping[str, Any]) -> Manifest:

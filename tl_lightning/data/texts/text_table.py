@@ -108,7 +108,7 @@ def read(
     )
     used = [i.label for i in items if not i.skipped]
     weights = dict(zip(by_path, rows.weights, strict=True)) if rows.weights else {}
-    found = TextTable(whole.path, tuple(items), made.naming(used), weights, several, by_path, whole)
+    found = TextTable(whole.path, tuple(items), made.naming(used), weights, several, rows.grouped_by, by_path, whole)
     found.refuse_unusable(rows.labels.where)
     return found
 

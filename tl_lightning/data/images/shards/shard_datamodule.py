@@ -125,7 +125,7 @@ def read(
     opened = lambda path, at_least: source.open(path, at_least, checking.reading)  # noqa: E731
     usual = replace(checking, on_error="skip")
     done = divided(Path(_common(names)), items, findings, made, usual, division, f"data.shards={shards}", None, opened)
-    return ImageShards(done.root, done.items, done.task, {}, done.copies, done.reading, source, findings)
+    return ImageShards(**vars(done), source=source, findings=findings)
 
 
 def _items(found: Mapping[str, Indexed]) -> tuple[dict[str, tuple[str, Record]], dict[str, Finding], list[Item]]:
