@@ -88,6 +88,8 @@ def test_windows_paths_and_names_without_an_ending(images, tmp_path):
     rows = [("path", "label"), *((f"images\\deep\\{p[:-4]}", label) for p, label in rows_of()[1:])]
     found = read(write(tmp_path / "table.csv", rows))
     assert found.items[0].path == "images/deep/00.png"
+    with pytest.raises(UserError, match=r"row 25 is not below"):
+        read(write(tmp_path / "out.csv", [*rows, ("images\\..\\..\\x.png", "dark")]))
     assert found.size("train") + found.size("val") == 24
 
 
@@ -205,6 +207,12 @@ def test_the_columns_say_which_data_a_file_is_for(images, tmp_path):
     assert chosen(f"data.file={texts}", "backbone=text", "backbone.name=x") == "text_table"
     assert chosen(f"data.file={captions}") == "manifest"
     assert chosen(f"data.root={images}") == "image_folder"
+    news = write(tmp_path / "n.csv", [("id", "headline", "label"), ("1", "good", "a"), ("2", "bad", "b")])
+    text = ("backbone=text", "backbone.name=x")
+    assert chosen(f"data.file={news}", *text) == chosen(f"data.file={named}", "data.text=path", *text) == "text_table"
+    assert chosen(f"data.file={news}", "data.path=id") == "manifest"
+    (tmp_path / "g.csv").write_bytes("id,text,label\n1,\u4f60\u597d,a\n".encode("gbk"))
+    assert chosen(f"data.file={tmp_path / 'g.csv'}", "data.encoding=gbk", *text) == "text_table"
 
 
 def test_a_run_on_a_table_is_resumed_evaluated_and_repeated(images, tmp_path):
@@ -214,6 +222,9 @@ def test_a_run_on_a_table_is_resumed_evaluated_and_repeated(images, tmp_path):
     opened = tl.load(tmp_path / "run")
     assert opened.evaluate()["val/accuracy"] == 1.0
     assert opened.evaluate(data=write(images / "all.csv", rows_of()))["all/accuracy"] > 0.9
+    anywhere = write(tmp_path / "far.csv", [("path", "label"), *((images / p, label) for p, label in rows_of()[1:])])
+    assert tl.train(anywhere, run_dir=tmp_path / "far", **PROBE).evaluate()["val/accuracy"] == 1.0
+    assert tl.load(tmp_path / "far").evaluate()["val/accuracy"] == 1.0
     again = tl.train(table, run_dir=tmp_path / "again",
                      **{"data.root": images, "data.splits": run.path / "splits.csv", **PROBE})  # fmt: skip
     assert again.metrics["val/loss"] == run.metrics["val/loss"]
@@ -223,7 +234,10 @@ def test_a_table_of_names_and_classes_as_splits(images, tmp_path):
     for columns in (("image_id", "label"), ("path", "class")):
         table = write(tmp_path / "t.csv", rows_of(columns))
         run = tl.train(images, run_dir=tmp_path / columns[0], **{"data.splits": table, **PROBE})
-        assert run.metrics["val/accuracy"] == 1.0
+        assert run.metrics["val/accuracy"] == tl.load(run.path).evaluate()["val/accuracy"] == 1.0
+    values = [("path", "label", "sample_weight"), *((p, int(p[:2]) / 7, 1) for p, _ in rows_of()[1:])]
+    run = tl.train(images, run_dir=tmp_path / "values", **{"data.splits": write(tmp_path / "v.csv", values), **PROBE})
+    assert tl.load(run.path).evaluate()["val/rmse"] == pytest.approx(run.metrics["val/rmse"], rel=1e-4)
 
 
 def test_weights_reach_the_solved_head_and_the_sampler(images, tmp_path):

@@ -2,7 +2,6 @@
 
 import http.server
 import io
-import shutil
 import sys
 import tarfile
 import threading
@@ -118,6 +117,13 @@ def test_parquet_of_numbers_with_names(samples, tmp_path, input):
     data = module(input, tmp_path / "p")
     assert data.samples.task.outputs == ("dark", "light")
     assert data.window == 4
+    assert [i.kind for i in data.issues()] == []
+    unlabelled = [(key, file, -1 if i < 3 else label) for i, (key, file, label) in enumerate(numbered)]
+    parquet(tmp_path / "u" / "train.parquet", unlabelled, huggingface=names)
+    assert [i.skipped for i in module(input, tmp_path / "u").samples.skipped] == ["no label"] * 3
+    parquet(tmp_path / "o" / "train.parquet", [*numbered, ("x", samples[0][1], 7)], huggingface=names)
+    with pytest.raises(UserError, match="has the label 7, and names for 0 to 1"):
+        module(input, tmp_path / "o")
     levels = {name: [] for name in data.samples.task.outputs}
     for split in ("train", "val"):
         images = data.dataset(split, data.eval_transform)
@@ -181,9 +187,13 @@ def test_what_is_fetched_makes_room_for_what_comes(shards, served, input, monkey
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
     size = max(p.stat().st_size for p in shards.iterdir())
     monkeypatch.setenv("TL_CACHE_GB", str(2.5 * size / 1e9))
-    data = module(input, f"{served}/{{train-0,train-1,train-2,train-3,val-4}}.tar")
-    monkeypatch.setattr("tl_lightning.data.images.shards.shard_reader._OPEN", 1)
-    assert [len(b.index) for b in data.train_dataloader()] == [4] * 12
+    said = f"{served}/{{train-0,train-1,train-2,train-3,val-4}}.tar"
+    data = image_shards(input, shards=said, augment=ImageAugmentation(), workers=2, batch_size=4, window=1)
+    assert 1 <= len(list(Store("shards").root.glob("*/shard"))) <= 2
+    for epoch in range(2):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        assert sorted(int(i) for batch in loader for i in batch.index) == list(range(48))
     assert 1 <= len(list(Store("shards").root.glob("*/shard"))) <= 2
 
 
@@ -221,9 +231,17 @@ def _without_end(shards):
     _cut(shards, last.offset_data + -(-last.size // 512) * 512)
 
 
-def _twice(shards):
-    (shards / "sub").mkdir()
-    shutil.copy(shards / "train-0.tar", shards / "sub" / "train-0.tar")
+def _damaged(shards):
+    """One byte of the header of a file in the middle."""
+    with tarfile.open(shards / "train-1.tar") as archive:
+        place = archive.getmembers()[5].offset
+    whole = bytearray((shards / "train-1.tar").read_bytes())
+    whole[place + 2] ^= 255
+    (shards / "train-1.tar").write_bytes(whole)
+
+
+def _joined(shards):
+    (shards / "train-1.tar").write_bytes((shards / "train-1.tar").read_bytes() + (shards / "train-2.tar").read_bytes())
 
 
 FAULTS = {
@@ -231,7 +249,8 @@ FAULTS = {
     "no end": (_without_end, "", "train-1.tar was cut short: .*fetch it again"),
     "no tar": (lambda s: (s / "train-1.tar").write_bytes(b"nothing" * 200), "", "train-1.tar .*fetch it again"),
     "compressed": (lambda s: None, "/train-{0..3}.tar.gz", "must not be compressed"),
-    "twice": (_twice, "/{train-0,sub/train-0}.tar", "both hold train-0.tar/00.png"),
+    "a damaged header": (lambda s: _damaged(s), "", "train-1.tar is damaged at byte"),
+    "two in one": (lambda s: _joined(s), "", "train-1.tar is damaged at byte .* or two files in one"),
     "empty": (lambda s: [p.unlink() for p in s.iterdir()], "", "there are no shards"),
 }
 
@@ -265,3 +284,37 @@ def test_an_image_that_cannot_be_read_is_left_out(samples, tmp_path, input):
         "a.tar/broken.png": "UnidentifiedImageError", "a.tar/nolabel.png": "no label"}  # fmt: skip
     assert data.samples.size("train") + data.samples.size("val") == 60
     assert isinstance(data.samples.shown(data.samples.used("train")[0]), str)
+
+
+def test_a_folder_above_shards_says_their_split(samples, tmp_path, input):
+    (tmp_path / "s").mkdir()
+    tar(tmp_path / "s" / "train" / "000.tar", samples[:40])
+    tar(tmp_path / "s" / "val" / "000.tar", samples[:20])
+    data = module(input, f"{tmp_path}/s/{{train,val}}/000.tar", doctor="off")
+    assert (data.samples.size("train"), data.samples.size("val")) == (40, 20)
+    assert data.samples.used("val")[0].path.startswith("val/000.tar/")
+
+
+def test_labels_as_other_programs_write_them(samples, tmp_path, input):
+    """JSON before a caption, null for none, dots in names, a second image of a sample."""
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w") as archive:
+
+        def add(name, data):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+        for key, file, label in samples[:40]:
+            add(f"{key}.png", file.read_bytes())
+            add(f"{key}.txt", b"a caption")
+            add(f"{key}.json", f'{{"label": "{label}"}}'.encode())
+            add(f"{key}.mask.png", file.read_bytes())
+        add("img.v1.png", samples[40][1].read_bytes())
+        add("img.v1.cls", samples[40][2].encode())
+        add("img.v2.png", samples[41][1].read_bytes())
+        add("img.v2.json", b'{"label": null}')
+    found = module(input, path).samples
+    assert found.task.outputs == ("dark", "light")
+    assert found.size("train") + found.size("val") == 41
+    assert [(i.path, i.skipped) for i in found.skipped] == [("s.tar/img.v2.png", "no label")]

@@ -83,3 +83,24 @@ def test_several_classes_are_a_logistic_regression_each():
         np.testing.assert_allclose(logits[:, c], head.decision_function(z), atol=1e-2)
     fitted = ((logits > 0) == labels).all(1).mean()
     assert 0.3 < float(solution.quality.split()[1]) <= fitted + 0.05
+
+
+def test_samples_of_no_weight_are_as_if_they_were_not_there():
+    """Of values, and of more than a thousand samples of classes, whose penalty has a closed form, too."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(2400, 6)).astype(np.float32)
+    weights = (np.arange(2400) % 2).astype(np.float64)
+    there = weights > 0
+    values = rows[:, :2] @ random.normal(size=(2, 1)) + random.normal(size=(2400, 1))
+    values[~there] += 5
+    labels = (values[:, 0] > 0).astype(int)
+    several = np.concatenate([values > 0, values > 1], 1).astype(np.float32)
+    for fit, targets in (
+        (solve.solve_values, values),
+        (lambda r, y, weights=None: solve.solve_classes(r, y, 2, weights=weights), labels),
+        (solve.solve_labels, several),
+    ):
+        weighted, alone = fit(rows, targets, weights=weights), fit(rows[there], targets[there])
+        np.testing.assert_allclose(weighted.weight, alone.weight, atol=2e-3)
+        np.testing.assert_allclose(weighted.bias, alone.bias, atol=2e-3)
+        assert np.abs(fit(rows, targets).bias - alone.bias).max() > 0.1  # the control

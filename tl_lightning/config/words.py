@@ -66,11 +66,25 @@ def _called_for(said: Mapping[str, str]) -> list[str]:
     musts = {key for key in said if any(values.get(key) == "???" for values in options.values())}
     fitting = [name for name, values in options.items() if musts and musts <= values.keys()
                and any(values[key] == "???" for key in musts)]  # fmt: skip
-    if len(fitting) > 1 and _exists(file := said.get("file", "").strip("'\"")):
-        from tl_lightning.data.images.manifest import names_images
-
-        return [TABLES["images" if names_images(Path(file)) else "texts"]]
+    if {TABLES["images"], TABLES["texts"]} <= set(fitting):
+        return [TABLES["images" if _names_images(said) else "texts"]]
     return fitting
+
+
+def _names_images(said: Mapping[str, str]) -> bool:
+    """Whether the table that `data.file` names is one of images: by the columns that are named, or those it has."""
+    plain = {key: value.strip("'\"") for key, value in said.items()}
+    if "text" in plain or not _exists(plain["file"]):
+        return False
+    if "path" in plain:
+        return True
+    from tl_lightning.data.images.manifest import names_images
+    from tl_lightning.data.table import Format
+
+    header = plain.get("header", "true").lower() != "false"
+    return names_images(
+        Path(plain["file"]), Format(plain.get("delimiter"), plain.get("encoding"), header), plain.get("root")
+    )
 
 
 def _quoted(word: str, sweeping: bool) -> str:

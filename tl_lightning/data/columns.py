@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 TEXTS = ("text", "sentence", "content", "message", "review", "body", "sms", "tweet", "comment", "document")
 LABELS = ("label", "class", "category", "target", "sentiment", "labels", "y")
 PARTS = ("split", "set", "partition", "subset", "part")
-GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 WEIGHTS = ("sample_weight",)  # "weight" alone may be that of a fish
 
 Name = str | int | None
@@ -63,6 +62,7 @@ class Columns:
     separator: str | None = None
     missing: Sequence[str] = ("nan", "none", "null", "n/a", "na", "<na>", "nil")
 
+    groups: ClassVar[Sequence[str]] = ()  # what a column of groups is called, where one is looked for
     key: ClassVar[str]  # the option that names the column of samples
     known: ClassVar[Sequence[str]]  # what such a column is called
     most: ClassVar[int] = 1  # columns that a sample stands in
@@ -79,9 +79,10 @@ class Columns:
         return [*named, *as_names(self.label), *others]
 
     def found(self, table_: Table, group: str | None = None) -> Rows:
-        """The rows of a table. `group`: the column of groups, None for one named like those in GROUPS, if there is one.
+        """The rows of a table.
 
-        Raises UserError for a table without such columns.
+        `group`: the column of groups; None: one named like those in `groups`, if there is one; "none": none. Raises
+        UserError for a table without such columns.
         """
         label = as_names(self.label)
         samples = self.named_samples() or [self._guess(table_, label)]
@@ -91,7 +92,7 @@ class Columns:
         taken = [*samples, *label]
         optional = {
             "split": _optional(table_, self.split, PARTS, taken, _says_splits),
-            "group": _optional(table_, group, GROUPS, taken, _says_groups),
+            "group": _optional(table_, group, self.groups, taken, _says_groups),
             "weight": _optional(table_, self.weight, WEIGHTS, taken, lambda cells: True),
         }
         said = "".join(f", {name} for the {what}" for what, name in optional.items() if name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ class LabelledData(L.LightningDataModule):
     eval_transform: Any  # of evaluation: `prepare`, then `finish`, both the same every time
     whole_transform: Any = None  # gives samples as files hold them
     train_transform: Any  # of training, without anything random
+    described_as: Mapping[str, Any] = {}  # options that say what was made, where they are others than those given
     reading: str = ""  # how files are read, where that changes what is read
 
     def __init__(self, samples: Samples, loading: Loading) -> None:

@@ -60,7 +60,9 @@ def _grouped_parts(
     among = sorted(i.path for i in items if i.split == "train")
     named, together = [strata[path] for path in among], [units[path] for path in among]
     if parts > len(set(together)):
-        raise UserError(f"data.group: {len(set(together))} groups cannot be divided into {parts} parts")
+        raise UserError(
+            f"data.group: {len(set(together))} groups cannot be divided into {parts} parts; data.group=none heeds none"
+        )
     drawn = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # of a class that is in fewer groups than there are parts
         warnings.simplefilter("ignore")

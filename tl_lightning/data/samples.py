@@ -62,6 +62,10 @@ class Samples:
         """A table's first line and a row for each item, to be written into the folder `beside`; it trains as it is."""
         raise NotImplementedError
 
+    def words(self, items: Sequence[Item]) -> list[str]:
+        """What must be said for such a table to be read as it is meant."""
+        return []
+
     def used(self, split: str) -> list[Item]:
         """A split's usable items."""
         return [i for i in self.items if i.split == split and not i.skipped]

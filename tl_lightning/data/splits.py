@@ -145,18 +145,18 @@ def write(items: Sequence[Item], path: Path) -> None:
     atomically(path, lambda draft: draft.write_bytes(whole))
 
 
-def read(path: Path, exists: Callable[[str], bool], among: str = "data.root") -> list[Item]:
+def read(path: Path, exists: Callable[[str], bool], among: str = "data.root", files: bool = True) -> list[Item]:
     """Items as `write` left them, its columns in any order. Raises UserError if the file is another's.
 
     So it does for samples that are gone, that lie elsewhere, or that are named twice. `among`: the option that says
-    where they should be.
+    where they should be; `files`: in a folder, out of which no path leads.
     """
     items = [Item(*(unguarded(cell) for cell in row)) for row in _rows(path)]
     if skipped := [i for i in items if i.skipped]:
         log.warning(f"{path} leaves out {len(skipped)} samples, the first {skipped[0].path} ({skipped[0].skipped})")
     if strange := {i.split for i in items if not i.skipped} - set(SPLITS):
         raise UserError(f"data.splits={path} names unknown splits {sorted(strange)}: use {', '.join(SPLITS)}")
-    if outside := [i.path for i in items if Path(i.path).is_absolute() or ".." in Path(i.path).parts]:
+    if files and (outside := [i.path for i in items if Path(i.path).is_absolute() or ".." in Path(i.path).parts]):
         raise UserError(f"data.splits={path} names {outside[0]}, which is not below {among}: remove that line")
     seen = Counter(i.path for i in items)
     if doubled := [name for name, count in seen.items() if count > 1]:

@@ -16,6 +16,7 @@ from typing import Any
 from tl_lightning import checks
 from tl_lightning.data.characters import text_of
 from tl_lightning.errors import UserError, nearest
+from tl_lightning.printable import unguarded
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ def _separated(path: Path, written: Format, wanted: Sequence[str]) -> Table:
     named = written.header and not unnamed
     columns = tuple(c.strip() for c in rows[0]) if named else tuple(map(str, range(len(rows[0]))))
     _refuse_columns(path, columns, wanted, first, delimiter)
-    body = rows[1:] if named else rows
+    body = [list(map(unguarded, row)) for row in (rows[1:] if named else rows)]  # as `guarded` cells were
     if wrong := [i for i, row in enumerate(body, 1) if len(row) != len(columns)]:
         raise UserError(
             f"data.file={path}: row {wrong[0]} below the first line has {len(body[wrong[0] - 1])} cells, that line has "

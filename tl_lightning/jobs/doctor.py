@@ -95,7 +95,8 @@ class Diagnosis:
         rows = self.data.samples.rows(kept, file.parent.absolute())
         atomically(file, lambda draft: _write_rows(draft, rows))
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(without.values()).items())
-        return f"{file}: {len(kept)} {self.data.samples.noun}; left out: {kinds or 'none'}"
+        words = " ".join(["data.file=" + str(file), *self.data.samples.words(kept)])
+        return f"{file}: {len(kept)} {self.data.samples.noun}; left out: {kinds or 'none'}; train on it by {words}"
 
 
 def doctor(settings: Settings) -> Diagnosis:
@@ -109,7 +110,8 @@ def doctor(settings: Settings) -> Diagnosis:
     root = logging.getLogger("tl_lightning.data")
     root.addHandler(said)
     try:
-        backbone, data, _ = gather(replace(settings, doctor="full"))
+        full = {**settings.data, "doctor": "full"} if isinstance(settings.data, dict) else settings.data
+        backbone, data, _ = gather(replace(settings, data=full))
     finally:
         root.removeHandler(said)
     issues = list(data.issues())

@@ -123,9 +123,11 @@ def follow(folder: RunFolder, allow: tuple[str, ...]) -> None:
 def _write_start(folder: RunFolder, settings: Settings, setup: Setup) -> None:
     """config.yaml and splits.csv: enough to repeat or resume the run, also after its folder has moved."""
     values = _without_objects(settings.plain)
-    for key, where in setup.data.samples.lies_at().items():  # wherever the run is resumed from
-        if isinstance(values["data"], dict) and values["data"].get(key) is not None:
-            values["data"][key] = str(where.absolute())
+    if isinstance(values["data"], dict):
+        values["data"] |= setup.data.described_as
+        for key, where in setup.data.samples.lies_at().items():  # wherever the run is resumed from
+            if values["data"].get(key) is not None:
+                values["data"][key] = str(where.absolute())
     folder.write_config(values)
     if setup.module.backbone.library.save:
         setup.module.backbone.library.save(folder.library)

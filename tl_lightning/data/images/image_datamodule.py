@@ -198,7 +198,10 @@ def image_folder(input: ImageInput, task: MakeTask = infer, *, root: str, **opti
     """
     told = image_options(input, **options)
     if told.division.splits and not splits.written_here(Path(told.division.splits)):
-        return manifest(input, task, file=told.division.splits, root=root, **{**options, "splits": None})
+        table = str(Path(told.division.splits).absolute())
+        found = manifest(input, task, file=table, root=root, **{**options, "splits": None})
+        found.described_as = {"_target_": "tl_lightning.data.manifest", "file": table, "splits": None}
+        return found
     samples = folders.read(root, task, told.division, told.checking)
     return ImageDataModule(samples, replace(input, reading=samples.reading), told.augment, told.loading, told.decoding)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tl_lightning import checks
 from tl_lightning.data import copies, splits
+from tl_lightning.data.columns import Columns
 from tl_lightning.data.images import inspection, layout
 from tl_lightning.data.images.decode import DEFAULT, load_rgb, size
 from tl_lightning.data.images.inspection import Finding
@@ -23,6 +24,7 @@ from tl_lightning.data.samples import Item, Samples, groups_in
 from tl_lightning.data.splits import SplitOptions
 from tl_lightning.errors import UserError
 from tl_lightning.inputs import Reading
+from tl_lightning.tasks.class_names import NUMBER
 from tl_lightning.tasks.inferred import infer
 from tl_lightning.tasks.task import Labels, MakeTask, Task
 
@@ -87,6 +89,11 @@ class ImageFolder(Samples):
         """Path, label and split of each image; paths below `beside` are relative to it."""
         return [["path", "label", "split"], *([self.path_from(beside, i), i.label, i.split] for i in items)]
 
+    def words(self, items: Sequence[Item]) -> list[str]:
+        """That labels are classes, where they would be taken for numbers, or for none."""
+        odd = any(NUMBER.fullmatch(i.label) or i.label.casefold() in Columns.missing for i in items)
+        return ["task=classification", "data.missing=[]"] if odd else []
+
     def path_from(self, beside: Path, item: Item) -> str:
         """The path of an image, relative to a folder that it lies below, else absolute."""
         path = (self.root / item.path).absolute()
@@ -143,7 +150,7 @@ def divided(
     usable, skipped = [i for i in items if not i.skipped], [i for i in items if i.skipped]
     most = None if division.doctor == "full" else MANY
     open_file = opened or (lambda path, at_least: load_rgb(root / path, at_least, checking.reading))
-    near = near_pictures(findings, open_file, most) if division.doctor != "off" else []
+    near = near_pictures(findings, open_file, most, checking.reading.ground) if division.doctor != "off" else []
     same = same_pictures(findings, near)
     if not division.splits:
         given: Collection[str] = {i.split for i in usable}

@@ -20,7 +20,7 @@ _STILL = ("MPO", "ICO")  # hold one picture in several sizes
 
 
 @dataclass(frozen=True)
-class Check:
+class FileCheck:
     """Which files are odd, how each is, and what to say of all; `drop`: they teach nothing."""
 
     kind: str
@@ -32,7 +32,7 @@ class Check:
 
 
 _CHECKS = (
-    Check(
+    FileCheck(
         "blank",
         lambda path, f: f.spread < _BLANK,
         lambda path, f: f"grey levels vary by {f.spread:.1f} of 255",
@@ -40,28 +40,28 @@ _CHECKS = (
         "remove them if they show nothing of their class",
         drop=True,
     ),
-    Check(
+    FileCheck(
         "long",
         lambda path, f: max(f.width, f.height) > _LONG * min(f.width, f.height),
         lambda path, f: f"{_size(f)}: a square crop loses {1 - min(f.width, f.height) / max(f.width, f.height):.0%}",
         f"images that are more than {_LONG} times as long as wide",
         "of these a crop sees the middle alone: cut them where something is to be seen",
     ),
-    Check(
+    FileCheck(
         "endings",
-        lambda path, f: _same(f.kind) != _same(Image.registered_extensions().get(Path(path).suffix.lower(), "")),
+        lambda path, f: _same(f.kind) != _same(_promised(path) or f.kind),
         lambda path, f: f"is {f.kind}",
         "files that are called otherwise than what they hold",
         "training reads what they hold; rename them for other programs",
     ),
-    Check(
+    FileCheck(
         "animated",
         lambda path, f: f.frames > 1 and f.kind not in _STILL,
         lambda path, f: f"{f.frames} frames",
         "files that hold several frames",
         "the first is taken; save the others as files of their own if they count",
     ),
-    Check(
+    FileCheck(
         "turned",
         lambda path, f: f.turned,
         lambda path, f: f"{_size(f)} once upright",
@@ -74,7 +74,7 @@ _CHECKS = (
 def file_issues(findings: Mapping[str, Finding], size: int) -> Iterator[Issue]:
     """Of files that can be read, by path; `size`: the side that the network sees."""
     read = {path: finding for path, finding in findings.items() if not finding.fault}
-    small = Check(
+    small = FileCheck(
         "small",
         lambda path, f: min(f.width, f.height) < size,
         lambda path, f: _size(f),
@@ -100,6 +100,11 @@ def _mixtures(read: Mapping[str, Finding]) -> Iterator[Issue]:
 
 def _size(finding: Finding) -> str:
     return f"{finding.width} x {finding.height}"
+
+
+def _promised(path: str) -> str:
+    """The format that an ending stands for; empty for one that stands for none."""
+    return Image.registered_extensions().get(Path(path).suffix.lower(), "")
 
 
 def _same(kind: str) -> str:

@@ -87,7 +87,7 @@ def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]
     `options`: of training, which name the columns of a table. Raises UserError where there are none.
     """
     if where.is_file():
-        return manifest.labelled(where, task, make, options)
+        return manifest.labelled(where, make, task, options)
     if not where.is_dir():
         raise UserError(f"{where} does not exist or is no folder: it must hold one folder of images per class")
     laid = layout.find(where)

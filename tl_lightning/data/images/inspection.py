@@ -16,10 +16,20 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 
 from tl_lightning.data.file_memo import remembered
-from tl_lightning.data.images.decode import DEFAULT, highest_level, opened, orientation, to_rgb, upright, upright_size
+from tl_lightning.data.images.decode import (
+    DEFAULT,
+    File,
+    highest_level,
+    opened,
+    orientation,
+    to_rgb,
+    upright,
+    upright_size,
+)
 from tl_lightning.data.images.foreign import HEAD, what_begins, what_else
 from tl_lightning.inputs import Reading
 
+_AT_ONCE = 2**25  # bytes of a file that is read at once
 DRAFT = 64  # pixels that a drafted JPEG has at least
 THUMBNAIL = 16
 
@@ -73,10 +83,13 @@ def _finding(path: Path, reading: Reading, at_least: int | None) -> Finding:
     try:
         if foreign := what_else(path):
             return Finding(foreign)
-        whole = path.read_bytes()
-    except OSError as error:
-        return Finding(f"{type(error).__name__}: {error}".replace(str(path), path.name))
-    return finding_of(whole, path.name, reading, at_least)
+        if path.stat().st_size <= _AT_ONCE:
+            return finding_of(path.read_bytes(), path.name, reading, at_least)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return _decoded(path, digest, reading, at_least)
+    except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
+        return _unread(error, path.name, str(path))
 
 
 def finding_of(whole: bytes, name: str, reading: Reading = DEFAULT, at_least: int | None = DRAFT) -> Finding:
@@ -84,19 +97,29 @@ def finding_of(whole: bytes, name: str, reading: Reading = DEFAULT, at_least: in
     try:
         if foreign := what_begins(whole[:HEAD]):
             return Finding(foreign)
-        with opened(io.BytesIO(whole), at_least, reading) as image:
-            (width, height), turned = upright_size(image), orientation(image) > 1
-            kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
-            image.load()  # a JPEG at an eighth of its size, yet read to its end
-            level, rgb = highest_level(image), to_rgb(upright(image) if turned else image, reading)
-        grey = rgb.convert("L")
-        digest, spread = hashlib.blake2b(whole, digest_size=16).hexdigest(), float(np.asarray(grey).std())
-        return Finding("", digest, level, _is_blank(rgb), spread, width, height, turned, kind, mode, frames,
-                       _thumbnail(grey))  # fmt: skip
-    except UnidentifiedImageError:
+        digest = hashlib.blake2b(whole, digest_size=16).hexdigest()
+        return _decoded(io.BytesIO(whole), digest, reading, at_least)
+    except Exception as error:  # as above
+        return _unread(error, name, name)
+
+
+def _decoded(file: File, digest: str, reading: Reading, at_least: int | None) -> Finding:
+    with opened(file, at_least, reading) as image:
+        (width, height), turned = upright_size(image), orientation(image) > 1
+        kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
+        image.load()  # a JPEG at an eighth of its size, yet read to its end
+        level, rgb = highest_level(image), to_rgb(upright(image) if turned else image, reading)
+    grey = rgb.convert("L")
+    return Finding(
+        digest=digest, level=level, blank=_is_blank(rgb), spread=float(np.asarray(grey).std()), width=width,
+        height=height, turned=turned, kind=kind, mode=mode, frames=frames, thumbnail=_thumbnail(grey),
+    )  # fmt: skip
+
+
+def _unread(error: Exception, name: str, path: str) -> Finding:
+    if isinstance(error, UnidentifiedImageError):
         return Finding(f"UnidentifiedImageError: cannot identify image file '{name}'")
-    except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-        return Finding(f"{type(error).__name__}: {error}")
+    return Finding(f"{type(error).__name__}: {error}".replace(path, name))
 
 
 def _thumbnail(grey: Image.Image) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tl_lightning.data.images.decode import EXTENSIONS
 
@@ -14,21 +14,27 @@ class Located:
     """Finds the path that a cell means: as it stands, with slashes for backslashes, or with the ending it lacks."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.absolute = folder, folder.absolute().as_posix()
         self._stems: dict[str, dict[str, str]] = {}
 
     def __call__(self, cell: str) -> str:
-        """A path relative to the folder, or absolute; the cell's own where nothing is there."""
+        """A path relative to the folder, absolute if it is not below it; the cell's own where nothing is there."""
+        found = self._found(cell)
+        below = posixpath.isabs(found) and PurePosixPath(found).is_relative_to(self.absolute)
+        return PurePosixPath(found).relative_to(self.absolute).as_posix() if below else found
+
+    def _found(self, cell: str) -> str:
         path = posixpath.normpath(cell.strip())
-        if self._exists(path):
+        if self.exists(path):
             return path
-        path = path.replace("\\", "/")
+        path = posixpath.normpath(path.replace("\\", "/"))
         head, stem = posixpath.split(path)
-        if os.path.splitext(stem)[1].lower() in EXTENSIONS or self._exists(path):
+        if os.path.splitext(stem)[1].lower() in EXTENSIONS or self.exists(path):
             return path
         return posixpath.join(head, self._in(head).get(stem, stem))
 
-    def _exists(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
+        """Whether something lies there."""
         return os.path.exists(os.path.join(self.folder, path))
 
     def _in(self, head: str) -> dict[str, str]:

@@ -27,10 +27,9 @@ from tl_lightning.tasks.task import MakeTask, Task
 log = logging.getLogger(__name__)
 
 # Looked for, in this order and in any case.
-PATHS = (
-    "path", "image", "file", "filename", "filepath", "image_path", "file_path", "image_file", "img", "file_name",
-    "image_name", "image_id", "id",
-)  # fmt: skip
+_IMAGES = ("image", "image_path", "image_file", "img", "image_name", "image_id")  # are called so if they name images
+PATHS = ("path", "image", "file", "filename", "filepath", "image_path", "file_path", "image_file", "img", "file_name",
+         "image_name", "image_id", "id")  # fmt: skip
 _LOOKED = 100  # rows
 _LISTED = 5  # rows that an error or a warning names
 
@@ -41,6 +40,7 @@ class ImageColumns(Columns):
 
     path: Name = None
 
+    groups: ClassVar[Sequence[str]] = ("group", "group_id", "patient", "patient_id", "subject_id")
     key: ClassVar[str] = "path"
     known: ClassVar[Sequence[str]] = PATHS
 
@@ -76,6 +76,11 @@ class Manifest(ImageFolder):
         cells = self.table.column(pattern, "group")
         return [cells[self.places[item.path]] for item in self.used(split)]
 
+    def words(self, items: Sequence[Item]) -> list[str]:
+        """What separates the parts of lists, where the table had some."""
+        assert self.table is not None
+        return ["data.separator=bar"] if self.table.lists else []
+
     def rows(self, items: Sequence[Item], beside: Path) -> list[list[str]]:
         """The rows that the table has of these images; paths below `beside` are relative to it."""
         assert self.table is not None
@@ -87,17 +92,21 @@ class Manifest(ImageFolder):
         return found
 
 
-def names_images(source: Any) -> bool:
+def names_images(source: Any, written: Format | None = None, root: str | None = None) -> bool:
     """Whether a table (a file, a folder of them, a DataFrame) names images rather than holding texts.
 
-    It has a column that is called like one of paths, and cells that end like images there, or no column of texts.
-    Raises UserError for what is no table.
+    It has a column that is called like one of paths, and there are cells in it that end like images, or lie as files
+    below `root`; or it is called like one of images, and no other like one of texts. Raises UserError for what is no
+    table.
     """
-    whole = table_of(source, Format(), ImageColumns())
+    whole = table_of(source, written or Format(), ImageColumns())
     if (column := named(whole.columns, PATHS)) is None:
         return False
     cells = whole.column(column, "data.path")[:_LOOKED]
-    return any(posixpath.splitext(c)[1].lower() in EXTENSIONS for c in cells) or not named(whole.columns, TEXTS)
+    located = Located(Path(root).expanduser() if root else _root(whole.path, None))
+    if any(posixpath.splitext(c)[1].lower() in EXTENSIONS or located.exists(located(c)) for c in cells if c.strip()):
+        return True
+    return column.lower() in _IMAGES and not named(whole.columns, TEXTS)
 
 
 def read(
@@ -122,7 +131,7 @@ def read(
     made, items, places = _items(folder, rows, task, bounded=root is not None)
     if division.splits:
         there = {i.path for i in items if _is_there(folder, i.path)}
-        items = splits.read(Path(division.splits), exists=there.__contains__, among="data.file")
+        items = splits.read(Path(division.splits), exists=there.__contains__, among="data.file", files=False)
     else:
         items = _present(folder, items, places, checking)
     items, findings = checked(folder, items, checking)
@@ -134,13 +143,13 @@ def read(
     return Manifest(**{**vars(found), **more}, table=whole, places=places, column=rows.columns[0])
 
 
-def labelled(file: Path, task: Task, make: MakeTask, options: Mapping[str, Any]) -> Manifest:
+def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]) -> Manifest:
     """All images of a table with their labels, in one split ("test"), under those options that name columns.
 
     Raises UserError for a table without such columns.
     """
-    columns, written = among(options, ImageColumns, Format)
-    whole = table_of(file, written, columns)
+    columns, written = among({**options, "split": "none", "weight": "none"}, ImageColumns, Format)
+    whole = table_of(where, written, columns)
     folder = _root(whole.path, None)
     _, items, places = _items(folder, columns.found(whole, "none"), make, bounded=False)
     there = [replace(i, split="test") for i in _present(folder, items, places, Checking()) if not i.skipped]

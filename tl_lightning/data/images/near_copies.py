@@ -30,7 +30,7 @@ _SMALLEST = 0.8
 # Where so many pairs for each image are nearly so much alike (drawings, digits, frames of a video), none is told apart:
 # of photographs .003 to .03, of digits .5 to 1.7.
 _UNSURE_EDGES, _UNSURE_SHARE, _UNSURE_PAIRS = 0.62, 0.1, 10
-_CHUNK = 1024
+_CHUNK, _VALUES = 1024, 5 * 10**7  # images at once, and likenesses: half a gigabyte
 _KEPT = 256  # images in memory
 Open = Callable[[str, int], Image.Image]  # of a path, and the pixels of its shorter side that will do
 Span = tuple[float, float]  # of a crop along one side: its share, and where it lies, from 0 to 1
@@ -90,8 +90,9 @@ def _candidates(thumbs: np.ndarray) -> np.ndarray:
     coarse, found = _standardised(_shrunk(thumbs)), []
     for mirrored in (False, True):
         others = _standardised(_shrunk(thumbs[:, :, ::-1])) if mirrored else coarse
-        for start in range(0, len(coarse), _CHUNK):
-            alike = coarse[start : start + _CHUNK] @ others.T
+        rows_at_once = max(16, min(_CHUNK, _VALUES // len(coarse)))
+        for start in range(0, len(coarse), rows_at_once):
+            alike = coarse[start : start + rows_at_once] @ others.T
             own = np.arange(len(alike))
             alike[own, start + own] = -1
             number = min(_NEIGHBOURS, len(coarse) - 1)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import PIL
+
 from tl_lightning.data.images.inspection import Finding
 from tl_lightning.data.images.near_copies import Open, near_copies
 from tl_lightning.files import atomically
@@ -17,6 +19,7 @@ from tl_lightning.paths import cache_dir
 
 log = logging.getLogger(__name__)
 
+_METHOD = 1  # of near_copies.py, whose answers are remembered
 MANY = 20_000  # images, among which near copies are looked for without being asked: some seconds, once
 
 
@@ -30,10 +33,12 @@ class NearCopy:
     alike: float
 
 
-def near_pictures(findings: Mapping[str, Finding], opened: Open, most: int | None = MANY) -> list[NearCopy]:
+def near_pictures(
+    findings: Mapping[str, Finding], opened: Open, most: int | None = MANY, ground: str = "white"
+) -> list[NearCopy]:
     """The near copies among images that can be read, one of those that are equal; remembered for the same files.
 
-    None among more than `most` files, which is said.
+    `ground`: what transparency is put on. None among more than `most` files, which is said.
     """
     first: dict[str, str] = {}
     for path, finding in findings.items():
@@ -44,8 +49,9 @@ def near_pictures(findings: Mapping[str, Finding], opened: Open, most: int | Non
     if most is not None and len(first) > most:
         log.info(f"copies    near ones are not looked for among {len(first)} images: tl doctor does it")
         return []
-    digests = sorted(first)
-    known = cache_dir() / "near-copies" / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:32]}.json"
+    digests = sorted(first, key=lambda digest: first[digest])  # as they lie: neighbours in a shard are read together
+    which = hashlib.sha256("".join([f"{_METHOD} {PIL.__version__} {ground} ", *sorted(digests)]).encode()).hexdigest()
+    known = cache_dir() / "near-copies" / f"{which[:32]}.json"
     rows = _read(known, digests)
     if rows is None:
         pairs = near_copies([first[d] for d in digests], findings, opened)

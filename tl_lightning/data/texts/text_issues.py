@@ -13,7 +13,7 @@ _GARBLED = ("\ufffd", "Ã¤", "Ã¶", "Ã¼", "Ã©", "â€", "Â ")  # UTF-8 r
 
 
 @dataclass(frozen=True)
-class Check:
+class TextCheck:
     """Which texts, of so many characters as most have, are odd, and what to say of them."""
 
     kind: str
@@ -23,19 +23,19 @@ class Check:
 
 
 _CHECKS = (
-    Check(
+    TextCheck(
         "garbled",
         lambda text, usual: any(g in text for g in _GARBLED),
         "texts with letters of a wrong encoding",
         "say data.encoding=..., or mend the program that wrote them",
     ),
-    Check(
+    TextCheck(
         "short",
         lambda text, usual: len(text) < _SHORT,
         f"texts of fewer than {_SHORT} characters",
         "remove them if they say nothing of their class",
     ),
-    Check(
+    TextCheck(
         "long",
         lambda text, usual: len(text) > _LONG * max(usual, 1),
         f"texts that are more than {_LONG} times as long as most",

@@ -69,7 +69,7 @@ def labelled(where: Path, make: MakeTask, task: Task, options: Mapping[str, Any]
 
     Raises UserError for a table without such columns.
     """
-    columns, written = among(options, TextColumns, table.Format)
+    columns, written = among({**options, "split": "none", "weight": "none"}, TextColumns, table.Format)
     whole = table.read(where, written, columns.wanted())
     rows = columns.found(whole)
     _, cells = make(rows.labels)

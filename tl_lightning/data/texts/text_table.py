@@ -42,6 +42,11 @@ class TextTable(Samples):
         text = " | ".join(self.sample(item))
         return f"{item.path} {text[:_BEGINNING]}{'...' if len(text) > _BEGINNING else ''}"
 
+    def words(self, items: Sequence[Item]) -> list[str]:
+        """What separates the parts of lists, where the table had some."""
+        assert self.table is not None
+        return ["data.separator=bar"] if self.table.lists else []
+
     def rows(self, items: Sequence[Item], beside: Path) -> list[list[str]]:
         """The rows that the table has of these texts."""
         assert self.table is not None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tl_lightning.data.columns import LABELS, named
 from tl_lightning.data.images.shards.record import Record
@@ -13,10 +13,13 @@ from tl_lightning.errors import UserError
 
 WINDOW = 4  # row groups that a process keeps, and whose images are shuffled together
 _IMAGES = ("image", "img", "picture", "bytes", "content")
+_kept: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # of this process: the row groups that were read last
 
 
 class ParquetShard:
     """An open Parquet file. Raises UserError for one that cannot be read, or has no such columns."""
+
+    anywhere: ClassVar[bool] = False  # a row comes with its group
 
     def __init__(self, file: Path, name: str) -> None:
         try:
@@ -24,7 +27,7 @@ class ParquetShard:
         except ImportError as error:
             raise UserError("Parquet needs pyarrow: pip install 'tl-lightning[parquet]'") from error
         try:
-            self.file = parquet.ParquetFile(file)
+            self.file, self.name = parquet.ParquetFile(file), name
         except (OSError, ValueError) as error:
             raise UserError(f"{name} cannot be read ({error}): fetch it again") from error
         columns = self.file.schema_arrow.names
@@ -33,15 +36,16 @@ class ParquetShard:
         if self.image is None or self.label is None:
             what = "images" if self.image is None else "labels"
             raise UserError(f"{name} has no column of {what}: it has {', '.join(columns)}")
-        self._group = functools.lru_cache(WINDOW)(self._read_group)
 
     def records(self) -> list[Record]:
-        """Row group and row of every image, and its label, under the names that the file gives to numbers."""
+        """Row group and row of every image, and its label, under the names that the file gives to numbers.
+
+        Raises UserError for a number that has no name.
+        """
         names, found = self._class_names(), []
         for group in range(self.file.num_row_groups):
             for row, value in enumerate(self.file.read_row_group(group, columns=[self.label])[0].to_pylist()):
-                label = "" if value is None else names[value] if names and isinstance(value, int) else str(value)
-                found.append(Record(f"{group}/{row}", label, group, row))
+                found.append(Record(f"{group}/{row}", self._named(value, names), group, row, 0))
         return found
 
     def read(self, record: Record) -> bytes:
@@ -49,14 +53,31 @@ class ParquetShard:
 
         Raises ValueError for a row that holds no bytes.
         """
-        value = self._group(record.start)[record.size]
+        key = (self.name, record.unit)
+        if key not in _kept:
+            _kept[key] = self.file.read_row_group(record.unit, columns=[self.image])[0].to_pylist()
+            while len(_kept) > WINDOW:
+                _kept.popitem(last=False)
+        _kept.move_to_end(key)
+        value = _kept[key][record.start]
         whole = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(whole, bytes):
             raise ValueError("it holds no bytes")
         return whole
 
-    def _read_group(self, group: int) -> list[Any]:
-        return list(self.file.read_row_group(group, columns=[self.image])[0].to_pylist())
+    def close(self) -> None:
+        """Give the file back."""
+        self.file.close()
+
+    def _named(self, value: Any, names: list[str]) -> str:
+        """A label as text; -1 is how `datasets` marks what has none."""
+        if value is None or (names and value == -1):
+            return ""
+        if not (names and isinstance(value, int)):
+            return str(value)
+        if not 0 <= value < len(names):
+            raise UserError(f"{self.name} has the label {value}, and names for 0 to {len(names) - 1}")
+        return names[value]
 
     def _class_names(self) -> list[str]:
         """As `datasets` writes them into the file; nothing if it has not."""

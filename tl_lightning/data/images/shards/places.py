@@ -6,10 +6,10 @@ import glob
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tl_lightning.data.file_memo import stamp
 from tl_lightning.errors import UserError
@@ -20,6 +20,10 @@ _SCHEMES = ("http", "https", "s3", "gs", "hf", "az", "abfs")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _CHOICE = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}")
 _TRIES = 3
+# What servers say of a file that changes when it does.
+_FACTS = ("size", "ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "updated", "blob_id",
+          "last_commit", "md5Hash", "content_md5")  # fmt: skip
+T = TypeVar("T")
 
 
 def shard_names(said: str | list[str]) -> list[str]:
@@ -67,23 +71,24 @@ class Shards:
             self._identities[name] = hashlib.sha256(whole.encode()).hexdigest()[:32]
         return self._identities[name]
 
-    def file(self, name: str) -> Path:
-        """A shard on this machine. Raises UserError where it cannot be fetched, or there is no room for it."""
+    def opened(self, name: str, open_file: Callable[[Path], T]) -> T:
+        """What opens the file of a shard gives. Raises UserError where it cannot be fetched, or has no room."""
         if not is_remote(name):
-            return Path(name)
+            return open_file(Path(name))
         store, key = Store("shards"), self.identity(name)
-        try:
-            with store.lock(key):
-                if not (entry := store.get(key)):
-                    size = int(_answer(name).get("size") or 0)
-                    store.make_room(size)
-                    with store.writing(key, {"url": name}) as draft:
-                        _fetch(name, draft / "shard", size)
-                    entry = store.get(key)
-        except NoRoom as why:
-            raise UserError(f"{name} cannot be kept while it is read: {why}") from why
-        assert entry is not None
-        return entry.folder / "shard"
+        for _ in range(_TRIES):  # another process may remove it for what it fetches itself
+            try:
+                with store.lock(key):
+                    if not store.get(key):
+                        _fetch(name, store, key)
+                    return open_file(store.root / key / "shard")
+            except NoRoom as why:
+                raise UserError(f"{name} cannot be kept while it is read: {why}") from why
+            except FileNotFoundError:
+                continue
+        raise UserError(
+            f"{name} is removed for others as soon as it has come: TL_CACHE_GB must have room for more shards"
+        )
 
 
 def _answer(name: str) -> dict[str, Any]:
@@ -95,23 +100,27 @@ def _answer(name: str) -> dict[str, Any]:
         facts = files.info(path)
     except Exception as error:  # libraries of every service have their own
         raise UserError(f"{name} does not answer: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    return {key: facts.get(key) for key in ("size", "ETag", "etag", "mtime", "LastModified")}
+    return {key: facts.get(key) for key in _FACTS}
 
 
-def _fetch(name: str, into: Path, size: int) -> None:
+def _fetch(name: str, store: Store, key: str) -> None:
+    """Put a shard into the store. Raises UserError where it does not come whole, NoRoom."""
     from fsspec.core import url_to_fs
 
-    for attempt in range(_TRIES):
-        try:
-            files, path = url_to_fs(name)
-            files.get_file(path, str(into))
-            if size and into.stat().st_size != size:
-                raise OSError(f"{into.stat().st_size} of {size} bytes came")
-            return
-        except Exception as error:  # libraries of every service have their own
-            if attempt == _TRIES - 1:
-                said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                raise UserError(f"{name} could not be fetched: {said}") from error
+    size = int(_answer(name).get("size") or 0)
+    store.make_room(size)
+    with store.writing(key, {"url": name}) as draft:
+        for attempt in range(_TRIES):
+            try:
+                files, path = url_to_fs(name)
+                files.get_file(path, str(draft / "shard"))
+                if size and (draft / "shard").stat().st_size != size:
+                    raise OSError(f"{(draft / 'shard').stat().st_size} of {size} bytes came")
+                return
+            except Exception as error:  # libraries of every service have their own
+                if attempt == _TRIES - 1:
+                    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    raise UserError(f"{name} could not be fetched: {said}") from error
 
 
 def _braces(said: str) -> Iterator[str]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Record:
-    """An image's `key`, its `label`, and where it lies.
+    """An image's `key`, its `label` (empty: none), and where it lies.
 
-    In a tar file from byte `start`, `size` bytes long; in Parquet row `size` of row group `start`.
+    In a tar file from byte `start`, `size` bytes long; in Parquet in row `start` of the row group `unit`.
     """
 
     key: str
     label: str
+    unit: int
     start: int
     size: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ class Source:
     def open(self, path: str, at_least: int | None = None, reading: Reading = DEFAULT) -> Image.Image:
         """An image. Raises whatever Pillow finds, and UserError for a shard that cannot be had."""
         shard, record = self.records[path]
-        return load_rgb(io.BytesIO(self.reader.read(shard, record)), at_least, reading)
+        return load_rgb(io.BytesIO(self.reader.opened(shard).read(record)), at_least, reading)
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ class ShardDataModule(ImageDataModule):
             return order
         assert self.samples.source is not None
         records = self.samples.source.records
-        together = [records[i.path] for i in self.samples.used("train")]
-        places = [(shard, record.start if shard.lower().endswith(".parquet") else 0) for shard, record in together]
+        places = [(shard, record.unit) for shard, record in (records[i.path] for i in self.samples.used("train"))]
         unit = {place: number for number, place in enumerate(dict.fromkeys(places))}
         return WindowSampler(np.array([unit[place] for place in places]), self.seed, self.window)
 
@@ -119,7 +119,7 @@ def read(
     made, labels = task(Labels(tuple(i.label for i in items), f"data.shards={shards}", names=True))
     items = [replace(i, label=label) for i, label in zip(items, labels, strict=True)]
     if division.splits:
-        items = splits.read(Path(division.splits), exists=records.__contains__, among="data.shards")
+        items = splits.read(Path(division.splits), exists=records.__contains__, among="data.shards", files=False)
     items = complained(items, findings, checking, Path("."))
     source = Source(reader, records)
     opened = lambda path, at_least: source.open(path, at_least, checking.reading)  # noqa: E731
@@ -133,19 +133,17 @@ def _items(found: Mapping[str, Indexed]) -> tuple[dict[str, tuple[str, Record]],
     records: dict[str, tuple[str, Record]] = {}
     findings: dict[str, Finding] = {}
     items = []
+    above = os.path.commonpath([Path(name).parent for name in found]) if len(found) > 1 else ""
     for name, rows in found.items():
-        short = name.rpartition("/")[2]
-        split = (split_of(Path(short).stem) or ("train", ""))[0]
+        short = os.path.relpath(name, above) if above else Path(name).name
+        said = split_of(Path(short).stem) or split_of(Path(short).parent.name)  # train-000.tar, or train/000.tar
+        split = said[0] if said else "train"
         for record, finding in rows:
             path = f"{short}/{record.key}"
-            if path in records:
-                raise UserError(
-                    f"data.shards: {records[path][0]} and {name} both hold {path}: give shards names of their own"
-                )
             records[path], findings[path] = (name, record), finding
             items.append(Item(path, record.label, split if record.label else "", "" if record.label else "no label"))
     if not items:
-        raise UserError(f"data.shards: {next(iter(found))} holds no images that have a label")
+        raise UserError(f"data.shards: {next(iter(found))} holds no images")
     return records, findings, items
 
 
@@ -169,6 +167,7 @@ def image_shards(
     decoding = replace(told.decoding, cache="off")
     module = ShardDataModule(samples, replace(input, reading=samples.reading), told.augment, told.loading, decoding)
     assert samples.source is not None
-    apart = any(is_remote(name) or name.endswith(".parquet") for name, _ in samples.source.records.values())
+    names = {name for name, _ in samples.source.records.values()}
+    apart = any(is_remote(name) or not samples.source.reader.opened(name).anywhere for name in names)
     module.window = window or (WINDOW if apart else 0)
     return module
