@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from tests.hostile import files, layouts, names, runs, tables, words
+from tests.hostile import files, layouts, names, runs, sources, tables, words
 from tests.hostile.case import Case
 
-CASES: list[Case] = [case for module in (files, names, layouts, tables, words, runs) for case in module.CASES]
+CASES: list[Case] = [case for module in (files, names, layouts, tables, sources, words, runs) for case in module.CASES]
 assert len({case.name for case in CASES}) == len(CASES)
 
 

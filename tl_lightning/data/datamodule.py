@@ -72,6 +72,7 @@ class LabelledData(L.LightningDataModule):
             )
             self.batch_size = train
         self.task = samples.task.fitted(samples.targets("train"), loading.sampler, loading.class_weights)
+        self.weights = samples.weights_of("train")
         self.prefix: Callable[[Inputs], Tensor] | None = None
 
     def names(self, split: str, index: Sequence[int]) -> list[str]:
@@ -149,8 +150,8 @@ class LabelledData(L.LightningDataModule):
         """In which training samples are drawn. Raises UserError if a process has fewer of them than a batch holds."""
         targets = self.samples.targets("train")
         weights = self.task.sample_weights(targets) if self.sampler == "balanced" else None
-        if (said := self.samples.weights_of("train")) is not None:
-            weights = torch.from_numpy(said) * (1 if weights is None else weights)
+        if self.weights is not None:
+            weights = torch.from_numpy(self.weights) * (1 if weights is None else weights)
         order = EpochSampler(len(targets), self.seed, weights)
         if len(order) < self.batch_size:
             raise UserError(

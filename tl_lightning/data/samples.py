@@ -80,10 +80,15 @@ class Samples:
         return self.task.encode([i.label for i in self.used(name)])
 
     def weights_of(self, split: str) -> np.ndarray | None:
-        """(N,): what each usable item of a split counts, 1 on average; None where all count the same."""
+        """(N,): what each usable item of a split counts, 1 on average; None where all count the same.
+
+        Raises UserError where none counts.
+        """
         if not self.weights:
             return None
         found = np.array([self.weights[i.path] for i in self.used(split)])
+        if not found.any():
+            raise UserError(f"data.weight: no {split} sample has a weight above 0")
         scaled: np.ndarray = found / found.mean()
         return scaled
 
