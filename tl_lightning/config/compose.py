@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -150,9 +151,8 @@ def _hydra_dir(resume: str | None) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as Hydra takes any."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """A text between quotation marks, as Hydra takes any: backslashes escape before a mark alone."""
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text) + '"'
 
 
 def merged(words: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from tl_lightning.config.compose import option
+from tl_lightning.config.compose import option, quoted
 from tl_lightning.errors import UserError
 from tl_lightning.options import OWN, conf_dir, groups
 
@@ -109,7 +109,7 @@ def _literal(value: str, interpolates: bool = False) -> str:
     """A value between quotation marks, where backslashes escape before a mark alone; an interpolation may stay one."""
     if not interpolates:
         value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value) + '"'
+    return quoted(value)
 
 
 def _exists(value: str) -> bool:
