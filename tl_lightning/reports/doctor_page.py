@@ -34,7 +34,7 @@ def verdict(issues: Sequence[Issue]) -> str:
         return "Nothing is wrong that can be seen."
     leaks = [issue.kind for issue in issues if issue.leaks]
     of_leaks = f"; scores of validation cannot be trusted ({', '.join(leaks)})" if leaks else ""
-    return f"{len(issues)} kinds of findings{of_leaks}."
+    return f"{len(issues)} {'kind' if len(issues) == 1 else 'kinds'} of findings{of_leaks}."
 
 
 def lines(issues: Sequence[Issue]) -> list[str]:
