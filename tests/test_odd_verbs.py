@@ -40,7 +40,7 @@ BAD = {
     ("evaluate", "run={home}/run", "group=patient"): "finds nothing in",
     ("evaluate", "run={home}/run", "data.root={home}/strange"): "holds pink, which .* does not know",
     ("evaluate", "run={home}/run", "data.root={home}/empty"): "holds no class folders with images",
-    ("evaluate", "run={home}/run", "data.root={home}/texts.csv"): "does not exist or is no folder",
+    ("evaluate", "run={home}/run", "data.root={home}/texts.csv"): "none of the 1 images is there",
     ("evaluate", "run={home}/run", "data.root={home}/one", "threshold=f1"): "name no other data beside it",
     ("evaluate", "run=[{home}/run,{home}/run,{home}/run]"): "name one run, or two",
     ("evaluate", "run=[{home}/run,{home}/empty]"): "holds no finished run",
