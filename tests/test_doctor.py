@@ -240,7 +240,7 @@ def test_the_page_shows_pictures_and_escapes_names(clean, tmp_path):
 
 def test_by_command(clean, tmp_path):
     blank(clean)
-    words = [f"data.root={clean}", "backbone.image_size=48", "trainer=cpu", "data.workers=0"]
+    words = [f"data.root={clean}", "backbone.image_size=48", "backbone.weights=null", "trainer=cpu", "data.workers=0"]
     script = (command.__defaults__ or ("",))[0], str(REPO / "scripts" / "doctor.py")
     told = command(*words, f"out={tmp_path / 'out'}", f"write={tmp_path / 'c.csv'}", cwd=tmp_path, program=script)
     assert told.returncode == 0, told.stderr

@@ -174,7 +174,8 @@ def test_a_window_holds_all_that_comes_next():
     assert len(np.unique(np.flatnonzero(np.diff(drawn)))) > 40  # within it all are shuffled
 
 
-def test_stopped_and_resumed_the_weights_are_the_same(shards, served, tmp_path):
+def test_stopped_and_resumed_the_weights_are_the_same(shards, served, tmp_path, monkeypatch):
+    monkeypatch.setattr(resume_matrix, "EPOCHS", 3)
     said = resume_matrix.words(shards, "finetune_all", "off", 2, "default")
     said = [word for word in said if not word.startswith(("data.root=", "data.cache="))]
     address = f"{served}/{{train-0,train-1,train-2,train-3,val-4}}.tar"
