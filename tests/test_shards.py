@@ -210,6 +210,13 @@ def test_a_run_is_evaluated_and_kept_features_are_used(shards, tmp_path, caplog)
     assert (run.path / "splits.csv").read_text().count("train-0.tar/") == 12
 
 
+def test_a_run_finds_its_shards_from_elsewhere(shards, tmp_path, monkeypatch):
+    monkeypatch.chdir(shards)
+    run = _train({"data": "webdataset", "data.shards": "train-{0..3}.tar", **PROBE}, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert tl.load(run.path).evaluate()["val/accuracy"] == run.metrics["val/accuracy"]
+
+
 def _train(words, folder):
     from tl_lightning.config.compose import composed
     from tl_lightning.config.settings import settings_of

@@ -14,7 +14,7 @@ from tl_lightning.errors import UserError
 from tl_lightning.options import OWN, conf_dir, groups
 
 _SPECIAL = " ,=:(){}[]$'\"\\#%~"
-_PATHS = ("data.root", "data.file", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
+_PATHS = ("data.root", "data.file", "data.shards", "data.splits", "backbone.weights", "resume", "hydra.run.dir")
 SWEEP = ("-m", "--multirun")
 TABLES = {"images": "manifest", "texts": "text_csv"}  # the option of data= for a table
 _OWN = ("backbone", "strategy", "head", "data", "task")  # groups of which an option `own` holds nothing but a target

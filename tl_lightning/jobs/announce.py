@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 _ENDS = {PhasedEarlyStopping: "early_stopping", Pruning: "pruning", StopAfter: "until"}
 # words that choose nothing, or something that others say
-_PLACES = frozenset(("data", "data.root", "data.file", "run_dir", "resume", "sweep", "hparams_search", "report"))
+_PLACES = frozenset(
+    ("data", "data.root", "data.file", "data.shards", "run_dir", "resume", "sweep", "hparams_search", "report")
+)
 
 
 def introduce(settings: Settings, setup: Setup) -> None:

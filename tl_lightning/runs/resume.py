@@ -31,6 +31,7 @@ _FREE = (
     "backbone.weights",
     "data.root",
     "data.file",
+    "data.shards",
     "data.workers",
     "callbacks.early_stopping",
     "callbacks.early_stopping.patience",

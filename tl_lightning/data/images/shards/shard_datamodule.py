@@ -52,10 +52,18 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageShards(ImageFolder):
-    """Images in shards, known by their shard and their name in it; `findings` of one look at each."""
+    """Images in shards, known by their shard and their name in it; `findings` of one look at each.
+
+    `named`: what names the shards, if one name does.
+    """
 
     source: Source | None = None
     findings: Mapping[str, Finding] = field(default_factory=dict)
+    named: str = ""
+
+    def lies_at(self) -> dict[str, Path]:
+        """The shards, where they lie on this machine."""
+        return {} if not self.named or is_remote(self.named) else {"shards": Path(self.named)}
 
     def sample(self, item: Item) -> str:
         """Shard and name."""
@@ -125,7 +133,7 @@ def read(
     opened = lambda path, at_least: source.open(path, at_least, checking.reading)  # noqa: E731
     usual = replace(checking, on_error="skip")
     done = divided(Path(_common(names)), items, findings, made, usual, division, f"data.shards={shards}", None, opened)
-    return ImageShards(**vars(done), source=source, findings=findings)
+    return ImageShards(**vars(done), source=source, findings=findings, named=shards if isinstance(shards, str) else "")
 
 
 def _items(found: Mapping[str, Indexed]) -> tuple[dict[str, tuple[str, Record]], dict[str, Finding], list[Item]]:
