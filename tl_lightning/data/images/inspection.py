@@ -106,7 +106,7 @@ def finding_of(whole: bytes, name: str, reading: Reading = DEFAULT, at_least: in
 def _decoded(file: File, digest: str, reading: Reading, at_least: int | None) -> Finding:
     with opened(file, at_least, reading) as image:
         kind, mode = image.format or "", image.mode
-        image.load()  # a JPEG at an eighth of its size, yet read to its end; what asks for a PNG's EXIF hides its faults
+        image.load()  # a JPEG at an eighth of its size, yet read to its end; asking for a PNG's EXIF would hide faults
         (width, height), turned = upright_size(image), orientation(image) > 1
         frames = getattr(image, "n_frames", 1)
         level, rgb = highest_level(image), to_rgb(upright(image) if turned else image, reading)
