@@ -79,7 +79,7 @@ GOOD: dict[tuple[str, ...], str] = {
 _HEAD = "path,split,class,skipped\n"
 _ROWS = [f"{c}/{i}.png,{'val' if i == 5 else 'train'},{c},\n" for c in "ab" for i in range(6)]
 SPLITS: dict[str, tuple[str, str]] = {
-    "another's columns": ("image,label\n", "must have the columns"),
+    "another's columns": ("image,label\n", "nothing below it"),
     "too few cells": (_HEAD + "a/0.png,train\n", "has not the 4 columns"),
     "an unknown split": (_HEAD + "".join(_ROWS).replace("val", "holdout"), "unknown splits"),
     "a climbing path": (_HEAD + "".join(_ROWS) + "../out.png,train,a,\n", "not below data.root"),
