@@ -3,7 +3,8 @@
     python benchmarks/doctor.py hymenoptera/ sign_digits/ cifar10/ [weights=FILE]
 
 Of every folder of class folders: images looked at a second by one process, beside plain decoding by Pillow, cold and
-remembered; natural near copies; of 150 images each variant found (crops of 5 % of every side, shifted crops, mirror
+remembered; how alike the edges are of images that thumbnails take for one (also of scikit-learn's digits, enlarged to
+28 pixels); natural near copies; of 150 images each variant found (crops of 5 % of every side, shifted crops, mirror
 images, half the size, JPEG of quality 60, brighter); and 12 labels of the training split flipped, ten times: how many
 of them are among the first 12.
 """
@@ -33,7 +34,7 @@ from tl_lightning.build import feature_options, gather
 from tl_lightning.config.compose import composed
 from tl_lightning.config.settings import settings_of
 from tl_lightning.config.words import arguments
-from tl_lightning.data.images import inspection, load_rgb
+from tl_lightning.data.images import inspection, load_rgb, near_copies
 from tl_lightning.data.images.layout import find
 from tl_lightning.data.images.pictures import near_pictures, same_pictures
 from tl_lightning.evaluation.label_errors import out_of_fold
@@ -85,6 +86,32 @@ def rates(root: Path, paths: list[str]) -> str:
     return f"{pillow:.0f} | {look:.0f} | {look / pillow:.2f} | {len(paths) / warm:.0f}"
 
 
+def digits(into: Path) -> list[str]:
+    """scikit-learn's handwritten digits at 28 x 28 pixels."""
+    from sklearn.datasets import load_digits
+
+    names = []
+    for i, image in enumerate(load_digits().images):
+        levels = Image.fromarray((image / 16 * 255).astype(np.uint8))
+        levels.resize((28, 28), Image.Resampling.BICUBIC).save(into / f"{i}.png")
+        names.append(f"{i}.png")
+    return names
+
+
+def in_doubt(root: Path, paths: list[str]) -> str:
+    """Pairs for each image that are nearly so alike as copies are, the most alike of them, and copies."""
+    before = near_copies._SAME_EDGES, near_copies._UNSURE_SHARE
+    near_copies._SAME_EDGES, near_copies._UNSURE_SHARE = -1.0, float("inf")
+    try:
+        pairs = near_copies.near_copies(paths, inspection.look(root, paths), opened(root))
+    finally:
+        near_copies._SAME_EDGES, near_copies._UNSURE_SHARE = before
+    alike = np.array([pair.alike for pair in pairs])
+    doubt = alike[(alike > near_copies._UNSURE_EDGES) & (alike <= before[0])]
+    copies = (alike > before[0]).sum()
+    return f"{len(doubt) / len(paths):.3f} | {doubt.max(initial=0):.2f} | {copies}"
+
+
 def planted(root: Path, paths: list[str]) -> str:
     """Near copies that are there, and the share of each variant that is found."""
     natural = near_pictures(inspection.look(root, paths), opened(root), most=None)
@@ -93,7 +120,7 @@ def planted(root: Path, paths: list[str]) -> str:
         names = []
         for i in random.permutation(len(paths))[:PLANTED]:
             with Image.open(root / paths[i]) as image:
-                made = variants(image.convert("RGB"), random)
+                made = variants(ImageOps.exif_transpose(image).convert("RGB"), random)
             for kind, picture in made.items():
                 file = Path(scratch, f"{i} {kind}.jpg")
                 picture.save(file, quality=60 if kind == "encoded" else 90)
@@ -144,6 +171,11 @@ def main() -> None:
     print("| images | decoded by Pillow, images/s | looked at | ratio | remembered |\n|---|---|---|---|---|")
     for folder, paths in listed.items():
         print(f"| {folder.name} ({len(paths)}) | {rates(folder, paths)} |", flush=True)
+    print("\n| images | pairs in doubt an image | most alike | above |\n|---|---|---|---|")
+    for folder, paths in listed.items():
+        print(f"| {folder.name} | {in_doubt(folder, paths)} |", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        print(f"| digits | {in_doubt(Path(scratch), digits(Path(scratch)))} |", flush=True)
     print("\n| images | near copies (least alike) | crop | shifted | mirror | half | encoded | brighter |")
     print("|---|---|---|---|---|---|---|---|")
     for folder, paths in listed.items():

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.image_tables import images  # noqa: F401
+from tests.pictures import write_image
+from tests.shards import input, samples, served, shards  # noqa: F401
 from tl_lightning.config.compose import composed
 from tl_lightning.config.settings import Settings, settings_of
 
@@ -32,13 +34,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     cache = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("TL_CACHE", str(cache))
     monkeypatch.setenv("TORCH_HOME", str(cache / "torch"))
-
-
-def write_image(path: Path, level: int, seed: int, size: tuple[int, int] = (40, 36)) -> None:
-    """A noisy image around a grey level, so that classes of different levels can be told apart."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(-25, 25, (size[1], size[0], 3))
-    Image.fromarray(np.clip(level + noise, 0, 255).astype(np.uint8)).save(path)
 
 
 @pytest.fixture

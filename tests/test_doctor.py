@@ -1,7 +1,6 @@
 """The data doctor: every planted fault is found, nothing is found on clean data, what is left out trains as it is."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from PIL import Image
 import tl_lightning as tl
 from tests.commands import REPO, refused
 from tests.commands import tl as command
-from tests.test_copies import picture, variants, write
+from tests.planted import FAULTS, blank, contradiction, empty, leak, patient
+from tests.test_copies import picture, write
 from tests.texts import write_texts
 from tl_lightning.config.compose import composed
 from tl_lightning.config.settings import settings_of
@@ -45,108 +45,6 @@ def found(*words):
 
 def test_nothing_is_found_where_nothing_is_wrong(clean):
     assert found(f"data.root={clean}", r"data.group=patient_(\d+)") == {}
-
-
-def first(root, pattern):
-    return sorted(root.glob(pattern))[0]
-
-
-def blank(root):
-    Image.new("RGB", (96, 96), (90, 91, 90)).save(root / "train" / "dark" / "flat.jpg")
-    return "blank", {"train/dark/flat.jpg"}
-
-
-def truncated(root):
-    file = first(root, "train/dark/*")
-    file.write_bytes(file.read_bytes()[:900])
-    return "unusable", {f"train/dark/{file.name}"}
-
-
-def empty(root):
-    (root / "train" / "dark" / "nothing.jpg").touch()
-    return "unusable", {"train/dark/nothing.jpg"}
-
-
-def wrong_ending(root):
-    file = first(root, "train/dark/*")
-    with Image.open(file) as image:
-        image.save(file, "PNG")
-    return "endings", {f"train/dark/{file.name}"}
-
-
-def animated(root):
-    frames = [picture(900 + k) for k in range(3)]
-    frames[0].save(root / "train" / "dark" / "moving.gif", save_all=True, append_images=frames[1:])
-    return "animated", {"train/dark/moving.gif"}
-
-
-def turned(root):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    picture(901).save(root / "train" / "dark" / "side.jpg", exif=exif)
-    return "turned", {"train/dark/side.jpg"}
-
-
-def panorama(root):
-    picture(902).resize((400, 96)).save(root / "train" / "dark" / "wide.jpg")
-    return "long", {"train/dark/wide.jpg"}
-
-
-def small(root):
-    picture(903).resize((40, 40)).save(root / "train" / "dark" / "stamp.jpg")
-    return "small", {"train/dark/stamp.jpg"}
-
-
-def grey(root):
-    picture(904).convert("L").save(root / "train" / "dark" / "grey.png")
-    return "modes", set()
-
-
-def leak(kind):
-    def plant(root):
-        file = first(root, "train/dark/*")
-        with Image.open(file) as image:
-            write(root / "val" / "dark", {f"leak {kind}": variants(image)[kind]})
-        return "leaks", {f"train/dark/{file.name}", f"val/dark/leak {kind}.jpg"}
-
-    return plant
-
-
-def contradiction(root):
-    file = first(root, "train/dark/*")
-    shutil.copy(file, root / "train" / "light" / "same.jpg")
-    return "contradictions", {f"train/dark/{file.name}", "train/light/same.jpg"}
-
-
-def copy(root):
-    file = first(root, "train/dark/*")
-    shutil.copy(file, root / "train" / "dark" / "again.jpg")
-    return "copies", {f"train/dark/{file.name}", "train/dark/again.jpg"}
-
-
-def patient(root):
-    picture(905).save(root / "val" / "dark" / "patient_00_b.jpg")
-    return "groups", {"train/dark/patient_00_a.jpg", "val/dark/patient_00_b.jpg"}
-
-
-def cache_folder(root):
-    write(root / "train" / "Thumbs", {f"t{k}": picture(910 + k) for k in range(12)})
-    return "no_class", set()
-
-
-def two_writings(root):
-    write(root / "train" / "Dark", {f"d{k}": picture(930 + k) for k in range(12)})
-    return "names", set()
-
-
-def rare(root):
-    write(root / "train" / "third", {"one": picture(950), "two": picture(951)})
-    return "few", set()
-
-
-FAULTS = [blank, truncated, empty, wrong_ending, animated, turned, panorama, small, grey, contradiction, copy, patient,
-          cache_folder, two_writings, rare,
-          *(leak(kind) for kind in ("crop", "mirror", "half", "encoded", "double"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda f: f.__qualname__.replace(".<locals>.plant", ""))
@@ -223,7 +121,7 @@ def test_texts_are_looked_at_too(tmp_path, model):
     found_.write_clean(tmp_path / "clean.csv")
     again = settings(f"data.file={tmp_path / 'clean.csv'}", "data.batch_size=4", base=base, run=tmp_path / "run")
     assert {i.kind for i in doctor(again).issues}.isdisjoint({"copies", "contradictions"})
-    assert train(again)["val/accuracy"] >= 0
+    assert train(again)["val/accuracy"] > 0.6
 
 
 def test_the_page_shows_pictures_and_escapes_names(clean, tmp_path):

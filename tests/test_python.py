@@ -249,13 +249,3 @@ def test_advice_from_python(photos, capsys):
 def test_what_there_is():
     assert {"resnet50", "mobilenet_v2_formula", "timm"} <= set(tl.backbones())
     assert {"auto", "lp_ft"} <= set(tl.strategies())
-
-
-@pytest.mark.parametrize(
-    "text", [r"patient_(\d+)", "C:\\photos\\", r'a"b\"c', "\\\\", "plain", "with space, and comma=x"]
-)
-def test_texts_are_taken_letter_by_letter(text):
-    from tl_lightning.config.compose import composed, merged
-    from tl_lightning.config.words import arguments
-
-    assert composed(arguments(merged({"data.root": "x", "data.group": text})))["data"]["group"] == text

@@ -106,3 +106,13 @@ def test_help_names_every_word_that_a_verb_takes(verb, capsys):
     known = set(error.partition("known: ")[2].strip().split(", "))
     assert known == set(OPTIONS[verb])
     assert all(re.search(rf"^  {re.escape(word)} ", said, re.M) for word in known)
+
+
+@pytest.mark.parametrize(
+    "text", [r"patient_(\d+)", "C:\\photos\\", r'a"b\"c', "\\\\", "plain", "with space, and comma=x"]
+)
+def test_texts_are_taken_letter_by_letter(text):
+    from tl_lightning.config.compose import composed, merged
+    from tl_lightning.config.words import arguments
+
+    assert composed(arguments(merged({"data.root": "x", "data.group": text})))["data"]["group"] == text

@@ -71,7 +71,7 @@ def doctor(data: Any, **words: Any) -> Diagnosis:
     with _speaking():
         from tl_lightning.jobs.doctor import doctor as job
 
-        said = {"strategy": "linear_probe", "data.batch_size": 1, "doctor": "full", **words}
+        said = {"strategy": "linear_probe", "data.batch_size": 1, **words, "doctor": "full"}
         return job(_settings(data, Path("."), said)[0])
 
 

@@ -58,33 +58,29 @@ def _expanded(word: str) -> str:
 
 
 def _called_for(said: Mapping[str, str]) -> list[str]:
-    """The data options that must be given one of the values, and take all of those that any option must be given.
+    """The data options that must be given one of the values, those that have all of these values if there are some.
 
-    Of those for a table the one that its columns are for.
+    Of several for a table the one that its columns are for.
     """
     options = {p.stem: option("data", p.stem) for p in sorted((conf_dir() / "data").glob("*.yaml"))}
-    musts = {key for key in said if any(values.get(key) == "???" for values in options.values())}
-    fitting = [name for name, values in options.items() if musts and musts <= values.keys()
-               and any(values[key] == "???" for key in musts)]  # fmt: skip
-    if {TABLES["images"], TABLES["texts"]} <= set(fitting):
-        return [TABLES["images" if _names_images(said) else "texts"]]
-    return fitting
+    musts = {name: [key for key in said if values.get(key) == "???"] for name, values in options.items()}
+    fitting = [name for name, keys in musts.items() if keys]
+    fitting = [name for name in fitting if said.keys() <= options[name].keys()] or fitting
+    tables = [name for name in fitting if "file" in musts[name]]
+    return [_for_columns(said)] if len(tables) > 1 else fitting
 
 
-def _names_images(said: Mapping[str, str]) -> bool:
-    """Whether the table that `data.file` names is one of images: by the columns that are named, or those it has."""
+def _for_columns(said: Mapping[str, str]) -> str:
+    """The option for the table that `data.file` names."""
     plain = {key: value.strip("'\"") for key, value in said.items()}
-    if "text" in plain or not _exists(plain["file"]):
-        return False
-    if "path" in plain:
-        return True
+    if not _exists(plain["file"]):
+        return TABLES["texts"]
     from tl_lightning.data.images.manifest import names_images
     from tl_lightning.data.table import Format
 
     header = plain.get("header", "true").lower() != "false"
-    return names_images(
-        Path(plain["file"]), Format(plain.get("delimiter"), plain.get("encoding"), header), plain.get("root")
-    )
+    written = Format(plain.get("delimiter"), plain.get("encoding"), header)
+    return TABLES["images" if names_images(Path(plain["file"]), written, plain.get("root")) else "texts"]
 
 
 def _quoted(word: str, sweeping: bool) -> str:

@@ -33,7 +33,8 @@ def remembered(
     anew. `doing` tells the user what takes its time: "checking that {} images can be read".
     """
     memory = cache_dir() / kind / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
-    before = _read(memory)
+    kept = read_memory(memory)
+    before: dict[str, Any] = kept if isinstance(kept, dict) else {}
     stamps = {p: stamp(root / p) for p in paths}
     new = [p for p in paths if not _holds(before.get(p), stamps[p], valid)]
     if len(new) > 1000:
@@ -44,7 +45,7 @@ def remembered(
             found[path] = answer
             shown.advance(1)
     if new:
-        _write(memory, before | {p: [*stamps[p], found[p]] for p in new})
+        write_memory(memory, before | {p: [*stamps[p], found[p]] for p in new})
     return {p: found[p] if p in found else before[p][2] for p in paths}
 
 
@@ -63,15 +64,16 @@ def _holds(remembered: Any, stamp: list[int], valid: Callable[[Any], bool]) -> b
     return is_entry and stamp != [-1, -1] and valid(remembered[2])
 
 
-def _read(memory: Path) -> dict[str, Any]:
+def read_memory(memory: Path) -> Any:
+    """What JSON a file of the cache holds, of which anybody may have made anything; None for none."""
     try:
-        answers = json.loads(memory.read_text(encoding="utf-8"))
+        return json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return answers if isinstance(answers, dict) else {}
+        return None
 
 
-def _write(memory: Path, answers: dict[str, Any]) -> None:
+def write_memory(memory: Path, answers: Any) -> None:
+    """Keep answers in a file of the cache, if it can be written."""
     text = json.dumps(answers)
     try:
         atomically(memory, lambda draft: draft.write_text(text, encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tl_lightning.data.samples import Item, Samples
@@ -60,38 +60,58 @@ def _unused(samples: Samples) -> Iterator[Issue]:
         )
 
 
+@dataclass(frozen=True)
+class CopyKind:
+    """What copies of one sample may be: which are so, what to say of them, and which to drop.
+
+    `pictures`: each sample is counted once, not each of its copies.
+    """
+
+    kind: str
+    fits: Callable[[Sequence[Item]], bool]
+    said: str
+    remedy: str
+    drop: Callable[[Sequence[Item]], Sequence[Item]]
+    pictures: bool = True
+
+
+_COPIES = (
+    CopyKind(
+        "contradictions",
+        lambda copies: len({i.label for i in copies}) > 1,
+        "have copies with another label",
+        "find out which label is right, and remove the others",
+        lambda copies: copies,
+    ),
+    CopyKind(
+        "leaks",
+        lambda copies: len({i.split for i in copies}) > 1,
+        "are in more than one split",
+        "remove them from train, or let the split be drawn: copies stay on one side of it",
+        lambda copies: [i for i in copies if i.split == "train"],
+    ),
+    CopyKind(
+        "copies",
+        lambda copies: len({i.split for i in copies}) == 1,
+        "are copies of another",
+        "remove them: they count twice, and tell nothing new",
+        lambda copies: copies[1:],
+        pictures=False,
+    ),
+)
+
+
 def _copies(samples: Samples) -> Iterator[Issue]:
     clusters: dict[object, list[Item]] = defaultdict(list)
     for item in samples.items:
         if not item.skipped and item.path in samples.copies:
             clusters[samples.copies[item.path]].append(item)
-    several = list(clusters.values())
-    noun = samples.noun
-    if unsure := [c for c in several if len({i.label for i in c}) > 1]:
-        yield Issue(
-            "contradictions",
-            f"{len(unsure)} {noun} have copies with another label",
-            "find out which label is right, and remove the others",
-            _shown(unsure),
-            drop=[i.path for c in unsure for i in c],
-        )
-    if leaks := [c for c in several if len({i.split for i in c}) > 1]:
-        yield Issue(
-            "leaks",
-            f"{len(leaks)} {noun} are in more than one split",
-            "remove them from train, or let the split be drawn: copies stay on one side of it",
-            _shown(leaks),
-            leaks=True,
-            drop=[i.path for c in leaks for i in c if i.split == "train"],
-        )
-    if inside := [c for c in several if len({i.split for i in c}) == 1]:
-        yield Issue(
-            "copies",
-            f"{sum(len(c) - 1 for c in inside)} {noun} are copies of another",
-            "remove them: they count twice, and tell nothing new",
-            _shown(inside),
-            drop=[i.path for c in inside for i in c[1:]],
-        )
+    for kind in _COPIES:
+        if found := [c for c in clusters.values() if kind.fits(c)]:
+            number = len(found) if kind.pictures else sum(len(c) - 1 for c in found)
+            drop = [item.path for c in found for item in kind.drop(c)]
+            said = f"{number} {samples.noun} {kind.said}"
+            yield Issue(kind.kind, said, kind.remedy, _shown(found), kind.kind == "leaks", drop)
 
 
 def _shown(clusters: Sequence[Sequence[Item]]) -> list[Flagged]:

@@ -91,25 +91,26 @@ def why_ended(trainer: L.Trainer) -> dict[str, str]:
     return {}
 
 
+def _shown(task: Task, metrics: Mapping[str, Any], prefix: str) -> list[str]:
+    """The scores that people are shown, of those that are there under a prefix."""
+    return [
+        f"{name} {metrics[key]:.4f}" for score, name in task.shown.items() if (key := f"{prefix}/{score}") in metrics
+    ]
+
+
 def conclude(folder: RunFolder, task: Task, metrics: Mapping[str, Any], reads_all_stages: bool = False) -> None:
     """Why it ended early, the scores of the best weights, and where all of it lies."""
     if ended := metrics.get("ended"):
         log.info(f"stopped   after {metrics['epochs']} epochs by {ended}")
     for split in ("val", "test"):
-        shown = [
-            f"{name} {metrics[f'{split}/{key}']:.4f}" for key, name in task.shown.items() if f"{split}/{key}" in metrics
-        ]
+        shown = _shown(task, metrics, split)
         if shown:
             which = f"weights of epoch {metrics['best/epoch']}" if metrics["epochs"] else "solved, no epochs"
             which = "the exact head, before any epoch" if metrics.get("best/epoch") == -1 else which
             log.info(f"{split:<9} {'  '.join(shown)}  ({which})")
-        clean = [
-            f"{name} {metrics[key]:.4f}" for name, key in
-            ((name, f"{split}/without_copies/{score}") for score, name in task.shown.items()) if key in metrics
-        ]  # fmt: skip
-        if clean:
-            log.info(f"{split:<9} {'  '.join(clean)}  (without the {metrics[f'{split}/copies']} copies of what was "
-                     "trained on)")  # fmt: skip
+        if clean := _shown(task, metrics, f"{split}/without_copies"):
+            number = metrics[f"{split}/copies"]
+            log.info(f"{split:<9} {'  '.join(clean)}  (without the {number} copies of what was trained on)")
     if reads_all_stages:
         log.info("load      tl_lightning.load(run): its head reads all stages, which plain torchvision does not give")
     if folder.tensorboard.is_dir():

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +110,7 @@ def doctor(settings: Settings) -> Diagnosis:
     root = logging.getLogger("tl_lightning.data")
     root.addHandler(said)
     try:
-        full = {**settings.data, "doctor": "full"} if isinstance(settings.data, dict) else settings.data
-        backbone, data, _ = gather(replace(settings, data=full))
+        backbone, data, _ = gather(settings)
     finally:
         root.removeHandler(said)
     issues = list(data.issues())

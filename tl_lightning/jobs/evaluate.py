@@ -184,14 +184,8 @@ def _judged(task: Task, outputs: Outputs, kept: Calibration) -> Findings:
 
 def _trained_by(task: Task, outputs: Outputs) -> dict[str, float]:
     """The loss and the metrics that training reports, of the outputs as they are."""
-    metrics, overview = task.scores(), task.overview()
-    predictions, true = task.predictions(outputs.values), task.true(outputs.targets)
-    metrics.update(predictions, true)
-    if overview is not None:
-        overview.update(predictions, true)
-    found = task.reported(metrics.compute(), None if overview is None else overview.compute())
     loss = float(task.evaluation_loss()(outputs.values, outputs.targets))
-    return {"loss": loss, **{name: float(value) for name, value in found.items()}}
+    return {"loss": loss, **task.scored(outputs.values, outputs.targets)}
 
 
 def _mistakes(task: Task, outputs: Outputs, findings: Findings, kept: Calibration) -> list[dict[str, Any]]:

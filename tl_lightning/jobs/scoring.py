@@ -26,11 +26,8 @@ def without_copies(setup: Setup, collect: Collect) -> dict[str, float]:
         leaked = setup.data.samples.leaked(split)
         if len(leaked) == len(outputs) and leaked.any() and not leaked.all():
             task, clean = setup.module.task, torch.from_numpy(~leaked)
-            targets = torch.as_tensor(setup.data.samples.targets(split))[clean]
-            scores = task.scores()
-            scores.update(task.predictions(outputs[clean]), task.true(targets))
-            values = scores.compute()
-            found |= {f"{split}/without_copies/{name}": float(values[name]) for name in task.shown if name in values}
+            values = task.scored(outputs[clean], torch.as_tensor(setup.data.samples.targets(split))[clean])
+            found |= {f"{split}/without_copies/{name}": values[name] for name in task.shown if name in values}
             found[f"{split}/copies"] = int(leaked.sum())
     return found
 

@@ -210,6 +210,16 @@ class Task:
         """Those of the scores (scalars) that say something, given what `overview` has found."""
         return dict(scores)
 
+    def scored(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """What is reported of outputs (N, C) for targets (N,) or (N, C), by name."""
+        scores, overview = self.scores(), self.overview()
+        predictions, true = self.predictions(outputs), self.true(targets)
+        scores.update(predictions, true)
+        if overview is not None:
+            overview.update(predictions, true)
+        found = self.reported(scores.compute(), None if overview is None else overview.compute())
+        return {name: float(value) for name, value in found.items()}
+
     def rises(self, score: str) -> bool:
         """Whether a score is the better the higher it is."""
         return score.rpartition("/")[2] not in ("loss", "loss_epoch", "loss_step", "calibration_error", "kl")

@@ -174,10 +174,10 @@ def checked(root: Path, items: Sequence[Item], checking: Checking) -> tuple[list
     Raises UserError if `on_error` says so, or if nothing is left.
     """
     findings = inspection.look(root, [i.path for i in items if not i.skipped], checking.reading, checking.draft)
-    return complained(items, findings, checking, root), findings
+    return set_aside(items, findings, checking, root), findings
 
 
-def complained(items: Sequence[Item], findings: Mapping[str, Finding], checking: Checking, root: Path) -> list[Item]:
+def set_aside(items: Sequence[Item], findings: Mapping[str, Finding], checking: Checking, root: Path) -> list[Item]:
     """Items, those that the findings say cannot be read set aside, which are listed by name.
 
     Raises UserError if `on_error` says so, or if nothing is left.

@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 
 _ALIKE, _NEIGHBOURS = 0.72, 8  # correlation of 8 x 8 pixels, and how many of the most alike are looked at more closely
 _LAID_OVER = 0.93  # correlation of 12 x 12 pixels, one of them cropped
-_SAME_GREYS, _SAME_EDGES = 0.9, 0.82  # correlation of up to 48 x 48 pixels: of different photographs at most .80
+_SAME_GREYS, _SAME_EDGES = 0.9, 0.82  # correlation of up to 48 x 48 pixels: of different photographs at most .77
 _COARSE, _FINE, _SIDE = 8, 12, 48
 _SIZES, _PLACES = (1.0, 0.95, 0.9), (0.0, 0.5, 1.0)  # of a crop: its share of a side, and where between the ends
 _SMALLEST = 0.8
 # Where so many pairs for each image are nearly so much alike (drawings, digits, frames of a video), none is told apart:
-# of photographs .003 to .03, of digits .5 to 1.7.
+# of photographs .000 to .025, of digits 1.05.
 _UNSURE_EDGES, _UNSURE_SHARE, _UNSURE_PAIRS = 0.62, 0.1, 10
 _CHUNK, _VALUES = 1024, 5 * 10**7  # images at once, and likenesses: half a gigabyte
 _KEPT = 256  # images in memory

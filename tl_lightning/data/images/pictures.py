@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any
 
 import PIL
 
+from tl_lightning.data.file_memo import read_memory, write_memory
 from tl_lightning.data.images.inspection import Finding
 from tl_lightning.data.images.near_copies import Open, near_copies
-from tl_lightning.files import atomically
 from tl_lightning.paths import cache_dir
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def near_pictures(
     if rows is None:
         pairs = near_copies([first[d] for d in digests], findings, opened)
         rows = [[digests[p.first], digests[p.second], p.mirrored, p.alike] for p in pairs]
-        _write(known, rows)
+        write_memory(known, rows)
     return [NearCopy(first[a], first[b], mirrored, alike) for a, b, mirrored, alike in rows]
 
 
@@ -76,19 +75,8 @@ def same_pictures(findings: Mapping[str, Finding], near: Sequence[NearCopy]) -> 
 
 def _read(known: Path, digests: Sequence[str]) -> list[list[Any]] | None:
     """What was found before; None for nothing, or for what is no such file."""
-    try:
-        rows = json.loads(known.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    rows, among = read_memory(known), set(digests)
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         return None
-    among = set(digests)
-    kinds = [[type(value) for value in row] == [str, str, bool, float] if isinstance(row, list) else False
-             for row in rows] if isinstance(rows, list) else [False]  # fmt: skip
-    return rows if all(kinds) and all({a, b} <= among for a, b, *_ in rows) else None
-
-
-def _write(known: Path, rows: list[list[Any]]) -> None:
-    text = json.dumps(rows)
-    try:
-        atomically(known, lambda draft: draft.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        log.info(f"{known.parent} cannot be written ({error.strerror}): the next run compares the images again")
+    pairs = [[type(value) for value in row] == [str, str, bool, float] and {*row[:2]} <= among for row in rows]
+    return rows if all(pairs) else None

@@ -13,7 +13,7 @@ from tl_lightning.errors import UserError
 
 WINDOW = 4  # row groups that a process keeps, and whose images are shuffled together
 _IMAGES = ("image", "img", "picture", "bytes", "content")
-_kept: OrderedDict[tuple[str, int], list[Any]] = OrderedDict()  # of this process: the row groups that were read last
+_kept: OrderedDict[tuple[object, int], list[Any]] = OrderedDict()  # of this process: the row groups read last
 
 
 class ParquetShard:
@@ -27,7 +27,7 @@ class ParquetShard:
         except ImportError as error:
             raise UserError("Parquet needs pyarrow: pip install 'tl-lightning[parquet]'") from error
         try:
-            self.file, self.name = parquet.ParquetFile(file), name
+            self.file, self.name, self.token = parquet.ParquetFile(file), name, object()  # of this file as it is now
         except (OSError, ValueError) as error:
             raise UserError(f"{name} cannot be read ({error}): fetch it again") from error
         columns = self.file.schema_arrow.names
@@ -53,7 +53,7 @@ class ParquetShard:
 
         Raises ValueError for a row that holds no bytes.
         """
-        key = (self.name, record.unit)
+        key = (self.token, record.unit)
         if key not in _kept:
             _kept[key] = self.file.read_row_group(record.unit, columns=[self.image])[0].to_pylist()
             while len(_kept) > WINDOW:

@@ -17,7 +17,7 @@ from tl_lightning import checks
 from tl_lightning.data import splits
 from tl_lightning.data.images.decode import DEFAULT, load_rgb
 from tl_lightning.data.images.image_datamodule import ImageDataModule
-from tl_lightning.data.images.image_folder import Checking, ImageFolder, complained, divided
+from tl_lightning.data.images.image_folder import Checking, ImageFolder, divided, set_aside
 from tl_lightning.data.images.image_options import image_options
 from tl_lightning.data.images.inspection import Finding
 from tl_lightning.data.images.loading import Images
@@ -128,7 +128,7 @@ def read(
     items = [replace(i, label=label) for i, label in zip(items, labels, strict=True)]
     if division.splits:
         items = splits.read(Path(division.splits), exists=records.__contains__, among="data.shards", files=False)
-    items = complained(items, findings, checking, Path("."))
+    items = set_aside(items, findings, checking, Path("."))
     source = Source(reader, records)
     opened = lambda path, at_least: source.open(path, at_least, checking.reading)  # noqa: E731
     usual = replace(checking, on_error="skip")

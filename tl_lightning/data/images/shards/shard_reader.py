@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +13,14 @@ import PIL
 
 from tl_lightning import machine
 from tl_lightning.bar import Bar
+from tl_lightning.data.file_memo import read_memory, write_memory
 from tl_lightning.data.images.inspection import DRAFT, Finding, finding_of, is_finding
 from tl_lightning.data.images.shards.parquet_shard import WINDOW, ParquetShard
 from tl_lightning.data.images.shards.places import Shards, is_remote
 from tl_lightning.data.images.shards.record import Record
 from tl_lightning.data.images.shards.tar_shard import TarShard
-from tl_lightning.files import atomically
 from tl_lightning.inputs import Reading
 from tl_lightning.paths import cache_dir
-
-log = logging.getLogger(__name__)
 
 _KINDS: dict[str, Callable[[Path, str], TarShard | ParquetShard]] = {".tar": TarShard, ".parquet": ParquetShard}
 _OPEN = 32  # shards at once in a process; of those that are fetched as many as are shuffled together
@@ -65,14 +61,14 @@ def index(reader: ShardReader, names: Sequence[str], reading: Reading, draft: bo
     Raises UserError for shards that cannot be had, or are damaged.
     """
     found: dict[str, Indexed] = {}
-    look = f"{PIL.__version__}-{reading.ground.strip('#')}-{reading.max_megapixels:g}-{'draft' if draft else 'whole'}"
+    how = f"{PIL.__version__}-{reading.ground.strip('#')}-{reading.max_megapixels:g}-{'draft' if draft else 'whole'}"
     with Bar(len(names), "shards", "index") as shown:
         for name in names:
-            known = cache_dir() / "shard-index" / f"{reader.shards.identity(name)}-{look}.json"
+            known = cache_dir() / "shard-index" / f"{reader.shards.identity(name)}-{how}.json"
             rows = _remembered(known)
             if rows is None:
                 rows = _looked_at(reader, name, reading, draft)
-                _remember(known, rows)
+                write_memory(known, [[list(astuple(record)), list(astuple(look))] for record, look in rows])
             found[name] = rows
             shown.advance(1)
     return found
@@ -95,21 +91,10 @@ def _looked_at(reader: ShardReader, name: str, reading: Reading, draft: bool) ->
 
 def _remembered(known: Path) -> Indexed | None:
     """What was found before; None for nothing, or for what is no such file."""
-    try:
-        rows = json.loads(known.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    rows = read_memory(known)
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
         return None
     kinds = [type(value) for value in astuple(Record("", "", 0, 0, 0))]
     if not all(isinstance(r, list) and [type(v) for v in r] == kinds and is_finding(f) for r, f in rows):
         return None
     return [(Record(*record), Finding(*finding)) for record, finding in rows]
-
-
-def _remember(known: Path, rows: Indexed) -> None:
-    text = json.dumps([[list(astuple(record)), list(astuple(finding))] for record, finding in rows])
-    try:
-        atomically(known, lambda draft: draft.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        log.info(f"{known.parent} cannot be written ({error.strerror}): the next run reads the shards again")
